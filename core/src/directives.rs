@@ -200,12 +200,14 @@ impl fmt::Display for Directives {
 #[must_use]
 pub fn is_under(target: &str, name: &str) -> bool {
     let (target, name) = (target.as_bytes(), name.as_bytes());
+    if target == name {
+        return true;
+    }
     // The first difference decides nearly every pair. Only a difference at a separator, or between
     // `-` and `_`, needs the slow comparison by parts.
     let same = target.iter().zip(name).take_while(|(a, b)| a == b).count();
     match (target.get(same), name.get(same)) {
-        (None, None) => true,
-        (None, Some(_)) => false,
+        (None, _) => false,
         (Some(b'.' | b':'), _) | (_, Some(b'.' | b':')) => is_under_by_parts(target, name),
         (Some(b'-' | b'_'), Some(b'-' | b'_')) => is_under_by_parts(target, name),
         (Some(_), _) => false,

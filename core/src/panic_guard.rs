@@ -20,9 +20,11 @@ use std::thread;
 /// # Errors
 ///
 /// The message of the panic.
+#[inline]
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     struct RestoreCatching(bool);
     impl Drop for RestoreCatching {
+        #[inline]
         fn drop(&mut self) {
             let _ = CATCHING.try_with(|catching| catching.set(self.0));
         }

@@ -54,8 +54,8 @@
 //! | `writer/` | the writer's thread, the loggers and sinks, checkpoints |
 //! | `recovery/` | the delivery of what killed processes have left |
 //!
-//! `unsafe` code is denied, except in six files of `ring/` (the shared memory) and in
-//! `process/sys/` (calls of the C library).
+//! `unsafe` code is denied, except in six files of `ring/` (the shared memory), in
+//! `process/sys/` (calls of the C library), and in `frame/checked_text.rs`.
 
 mod caller;
 mod frame;

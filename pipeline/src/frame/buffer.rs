@@ -1,40 +1,27 @@
 //! The buffer of each thread, in which a frame is encoded before it goes into the ring.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// Lends an empty buffer. After the first calls of a thread nothing is allocated.
+///
+/// A `Display` that logs while it is being formatted gets a buffer of its own, as does a thread that
+/// is ending, whose locals are gone.
+#[inline]
 pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut work = Some(work);
-    let mut lend = |buffer: &mut Vec<u8>| work.take().map(|work| work(buffer));
-    let result = BUFFER.try_with(|cell| match cell.try_borrow_mut() {
-        Ok(mut buffer) => {
-            buffer.clear();
-            let result = lend(&mut buffer);
-            // One huge message must not keep its memory for the life of the thread.
-            if buffer.capacity() > MAX_KEPT_BYTES {
-                buffer.clear();
-                buffer.shrink_to(MAX_KEPT_BYTES);
-            }
-            result
-        }
-        // A `Display` that logs while it is being formatted: the buffer is in use further up on the
-        // stack of this thread.
-        Err(_) => lend(&mut Vec::new()),
-    });
-    match result.ok().flatten() {
-        Some(result) => result,
-        // The thread is ending, and its locals are gone.
-        None => match lend(&mut Vec::new()) {
-            Some(result) => result,
-            None => unreachable!("the work is done at most once, and its result was taken"),
-        },
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    buffer.clear();
+    let result = work(&mut buffer);
+    // One huge message must not keep its memory for the life of the thread.
+    if buffer.capacity() <= MAX_KEPT_BYTES {
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
     }
+    result
 }
 
 const MAX_KEPT_BYTES: usize = 1 << 20;
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use log::{Level, LevelFilter};
 use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
 
 use super::bytes::{ByteCursor, value_from};
-use super::encode::{HAS_PLACE, NO_ID};
+use super::checked_text::CheckedText;
+use super::encode::{ENTRY_BYTES, HAS_PLACE, NO_ID, RECORD_HEAD_BYTES};
 use super::fields::decode_fields;
 use super::types::{LevelRule, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
@@ -19,20 +20,24 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) level: Level,
     pub(crate) arrival: RecordArrival,
     pub(crate) target: &'a str,
-    pub(crate) message: &'a str,
-    pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
+    pub(crate) message: CheckedText<'a>,
+    /// The fields, if there are any.
+    pub(crate) fields: Option<Vec<(&'a str, FieldValue<'a>)>>,
     /// File and line of the call.
     pub(crate) place: Option<(&'a str, u32)>,
 }
 
 impl<'a> RecordFrame<'a> {
-    /// Returns the record for sinks, with `message` instead of its own message, and without its
-    /// fields.
-    pub(crate) fn record<'r>(&self, logger: &'r str, message: &'r str) -> Record<'r>
+    /// Returns the record for sinks, without its fields, with `message`.
+    #[inline]
+    pub(crate) fn record<'r>(&self, logger: &'r str, message: CheckedText<'r>) -> Record<'r>
     where
         'a: 'r,
     {
-        let mut record = Record::at(self.time, self.level, logger, message);
+        let mut record = Record::at(self.time, self.level, logger, message.text);
+        if message.is_plain {
+            record = record.with_plain_message();
+        }
         if let Some((file, line)) = self.place {
             record = record.with_place(file, line);
         }
@@ -44,19 +49,27 @@ impl<'a> RecordFrame<'a> {
     }
 }
 
+// Measured: 60 instructions less than a call.
+#[inline(always)]
 pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
-    let mut cursor = ByteCursor::new(body);
-    let time = cursor.time()?;
-    let logger = LoggerId(cursor.u32()?);
-    let level = level(cursor.u8()?)?;
-    let flags = cursor.u8()?;
+    // All checks of the head's length are one.
+    let (head, rest) = body.split_first_chunk::<RECORD_HEAD_BYTES>()?;
+    let mut head = ByteCursor::new(head);
+    let time = head.time()?;
+    let logger = LoggerId(head.u32()?);
+    let level = level(head.u8()?)?;
+    let flags = head.u8()?;
     let arrival = arrival(flags & !HAS_PLACE)?;
-    let count = cursor.u16()?;
-    let target_length = cursor.u32()? as usize;
-    let message_length = cursor.u32()? as usize;
-    let target = cursor.text(target_length)?;
-    let message = cursor.text(message_length)?;
-    let fields = decode_fields(&mut cursor, count)?;
+    let count = head.u16()?;
+    let target_length = head.u32()? as usize;
+    let message_length = head.u32()? as usize;
+    let mut cursor = ByteCursor::new(rest);
+    let texts = cursor.take(target_length.checked_add(message_length)?)?;
+    let (target, message) = CheckedText::split(texts, target_length)?;
+    let fields = match count {
+        0 => None,
+        count => Some(decode_fields(&mut cursor, count)?),
+    };
     let place = match flags & HAS_PLACE {
         0 => None,
         _ => Some((cursor.long_text()?, cursor.u32()?)),
@@ -94,12 +107,15 @@ pub(crate) fn decode_metrics(body: &[u8]) -> Option<MetricsFrame<'_>> {
 }
 
 impl<'a> MetricsFrame<'a> {
+    #[inline]
     pub(crate) fn values(&self) -> impl Iterator<Item = (MetricName<'a>, MetricValue)> {
         let mut cursor = self.rest.clone();
         (0..self.count).map_while(move |_| {
-            let tag = cursor.u8()?;
-            let value = value_from(tag, cursor.u64()?)?;
-            let name = match cursor.u32()? {
+            // All checks of the entry's length are one.
+            let mut entry = ByteCursor::new(cursor.take(ENTRY_BYTES)?);
+            let tag = entry.u8()?;
+            let value = value_from(tag, entry.u64()?)?;
+            let name = match entry.u32()? {
                 NO_ID => MetricName::Text(cursor.long_text()?),
                 id => MetricName::Id(NameId(id)),
             };
@@ -231,7 +247,14 @@ fn arrival(byte: u8) -> Option<RecordArrival> {
 }
 
 fn level(number: u8) -> Option<Level> {
-    Level::iter().find(|level| *level as u8 == number)
+    Some(match number {
+        1 => Level::Error,
+        2 => Level::Warn,
+        3 => Level::Info,
+        4 => Level::Debug,
+        5 => Level::Trace,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -281,9 +304,10 @@ mod tests {
             (frame.logger, frame.level, frame.arrival.origin),
             (LoggerId(7), Level::Warn, RecordOrigin::Facade)
         );
-        assert_eq!((frame.target, frame.message), ("app::data", "loss is 0.5"));
+        assert_eq!((frame.target, frame.message.text), ("app::data", "loss is 0.5"));
         let shown: Vec<_> = frame
             .fields
+            .unwrap()
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
@@ -320,7 +344,7 @@ mod tests {
             RecordOrigin::Method,
         );
         assert_eq!(
-            decode_record(&body).unwrap().message,
+            decode_record(&body).unwrap().message.text,
             "x half (the message's Display failed here)"
         );
         let body = encoded(
@@ -330,7 +354,7 @@ mod tests {
             RecordOrigin::Method,
         );
         assert_eq!(
-            decode_record(&body).unwrap().message,
+            decode_record(&body).unwrap().message.text,
             "x  (the message's Display panicked here)"
         );
     }
@@ -342,7 +366,7 @@ mod tests {
             &log::Record::builder().args(format_args!("{}", &long)).build(),
             RecordOrigin::Method,
         );
-        let message = decode_record(&body).unwrap().message;
+        let message = decode_record(&body).unwrap().message.text;
         assert!(message.ends_with("ä (… 4 bytes more were cut: a message holds 16 MiB)"));
         assert_eq!(message.matches('ä').count(), MAX_TEXT / 2);
     }

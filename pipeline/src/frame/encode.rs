@@ -105,7 +105,7 @@ pub(crate) fn encode_metric(
 pub(super) const NO_ID: u32 = u32::MAX;
 const COUNT_OFFSET: usize = 12;
 const HEAD_BYTES: usize = 24;
-const ENTRY_BYTES: usize = 13;
+pub(super) const ENTRY_BYTES: usize = 13;
 
 #[inline]
 fn metrics_head(time: i64, logger: LoggerId, count: u32, step: u64) -> [u8; HEAD_BYTES] {

@@ -31,7 +31,8 @@ pub(crate) fn encode_fields(out: &mut Vec<u8>, source: &dyn Source) -> u16 {
         count: 0,
         out,
     };
-    let visited = catch_unwind(AssertUnwindSafe(|| source.visit(&mut fields)));
+    // The visitor takes all fields: only foreign code fails, and its fields so far count.
+    let visited = catch_unwind(AssertUnwindSafe(|| drop(source.visit(&mut fields))));
     if visited.is_err() {
         fields.replace_value("(the field's code panicked here)");
     }

@@ -20,6 +20,8 @@
 
 pub(crate) mod buffer;
 pub(crate) mod bytes;
+#[allow(unsafe_code, reason = "ASCII is UTF-8, and a check for ASCII is much faster")]
+pub(crate) mod checked_text;
 pub(crate) mod chunks;
 pub(crate) mod clock;
 pub(crate) mod decode;

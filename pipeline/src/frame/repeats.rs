@@ -73,7 +73,7 @@ impl RepeatFolder {
 
     /// Counts a record if it repeats the last one. Returns `true` if it does.
     pub(crate) fn count(&mut self, frame: &[u8]) -> bool {
-        if self.frame.is_empty() || shown_parts(frame) != shown_parts(&self.frame) {
+        if self.frame.is_empty() || !are_shown_alike(frame, &self.frame) {
             return false;
         }
         self.frame.clear();
@@ -108,6 +108,16 @@ impl RepeatFolder {
     /// Returns `true` if a count has to be written now.
     pub(crate) fn is_due(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() >= MAX_DELAY)
+    }
+}
+
+/// Returns `true` if people see no difference between two records.
+#[inline]
+fn are_shown_alike(one: &[u8], other: &[u8]) -> bool {
+    let has_place = |frame: &[u8]| frame.get(FLAGS_AT).is_none_or(|flags| flags & HAS_PLACE != 0);
+    match has_place(one) || has_place(other) {
+        true => shown_parts(one) == shown_parts(other),
+        false => one.get(TIME_BYTES..) == other.get(TIME_BYTES..),
     }
 }
 

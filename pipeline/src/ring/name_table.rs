@@ -8,6 +8,7 @@ use logcore::sync::lock;
 
 use super::layout::NAMES_USED;
 use super::queue::Ring;
+use crate::frame::checked_text::checked_text;
 
 /// The number of an interned name: its offset in the name table of the ring. See
 /// [`Producer::intern`](crate::Producer::intern).
@@ -96,7 +97,7 @@ impl NameTable {
             return None;
         }
         let length = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-        std::str::from_utf8(bytes.get(at + 2..at + 2 + length)?).ok()
+        checked_text(bytes.get(at + 2..at + 2 + length)?)
     }
 }
 

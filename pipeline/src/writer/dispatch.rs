@@ -87,14 +87,14 @@ impl Dispatcher {
             self.late_calls += 1;
             return;
         };
-        let record = frame.record(&logger.name, frame.message).with_fields(&frame.fields);
+        let mut record = frame.record(&logger.name, frame.message);
+        if let Some(fields) = &frame.fields {
+            record = record.with_fields(fields);
+        }
         for route in &logger.routes {
-            if !route.admits(frame.level, frame.arrival.rule)
-                || sinks.fold_or_begin(route.sink, body, |id| loggers.name(id))
-            {
-                continue;
+            if route.admits(frame.level, frame.arrival.rule) {
+                sinks.give_record(route.sink, body, &record, |id| loggers.name(id));
             }
-            sinks.give(route.sink, EventKind::Record, |sink| sink.record(&record));
         }
     }
 
@@ -112,10 +112,15 @@ impl Dispatcher {
         };
         logger.note_step(frame.step);
         let mut values = reuse(std::mem::take(&mut self.values));
-        values.extend(frame.values().filter_map(|(name, value)| match name {
-            MetricName::Id(id) => Some((self.state.names.name(id)?, value)),
-            MetricName::Text(text) => Some((text, value)),
-        }));
+        for (name, value) in frame.values() {
+            let name = match name {
+                MetricName::Id(id) => self.state.names.name(id),
+                MetricName::Text(text) => Some(text),
+            };
+            if let Some(name) = name {
+                values.push((name, value));
+            }
+        }
         let batch = MetricBatch::at(frame.time, &logger.name, frame.step, &values);
         for sink in logger.sinks(shared_sinks) {
             sinks.give(sink, EventKind::Metrics, |sink| sink.metrics(&batch));

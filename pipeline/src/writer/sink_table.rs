@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use logcore::kill_point::kill_point;
 use logcore::sync::lock;
-use logcore::{Deadline, EventKind, Sink, SinkError};
+use logcore::{Deadline, EventKind, Record, Sink, SinkError};
 
 use super::routes::SinkIndex;
 use super::sink_slot::{EndedSink, SinkSlot};
 use crate::caller::command::{LoggerOutcome, NamedSink};
 use crate::caller::pipeline_state::PipelineState;
+use crate::frame::checked_text::CheckedText;
 use crate::frame::decode::decode_record;
 use crate::frame::repeats::{RepeatFolder, repeat_message};
 use crate::frame::types::LoggerId;
@@ -174,6 +175,7 @@ impl SinkTable {
 
     /// Calls a sink with an event, if it wants this kind of event, and keeps the account. A message
     /// for this sink alone has no kind.
+    #[inline]
     pub(super) fn give(
         &mut self,
         index: SinkIndex,
@@ -194,30 +196,31 @@ impl SinkTable {
         }
     }
 
-    /// Folds `frame` into the sink's last record and returns `true` if `frame` repeats that record.
-    /// Otherwise writes the count of the earlier repetitions, begins anew with `frame`, and returns
-    /// `false`.
+    /// Gives a sink a record, whose frame is `frame`, unless the record repeats the last one and the
+    /// sink has repetitions folded. Writes the count of earlier repetitions before.
     #[inline]
-    pub(super) fn fold_or_begin<'n>(
+    pub(super) fn give_record<'n>(
         &mut self,
         index: SinkIndex,
         frame: &[u8],
+        record: &Record<'_>,
         logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
-    ) -> bool {
-        let Some(SinkSlot {
-            repeat_folder: Some(folder),
-            ..
-        }) = self.get_mut(index)
-        else {
-            return false;
-        };
-        if folder.count(frame) {
-            return true;
+    ) {
+        let Some(slot) = self.get_mut(index) else { return };
+        if let Some(folder) = &mut slot.repeat_folder {
+            if folder.count(frame) {
+                return;
+            }
+            let counted = folder.take();
+            folder.begin(frame);
+            if counted.is_some() {
+                self.write_count(index, counted, logger_name);
+            }
         }
-        let counted = folder.take();
-        folder.begin(frame);
-        self.write_count(index, counted, logger_name);
-        false
+        // The routes of records lead to sinks that want them.
+        if let Some(slot) = &mut self.entries[index.0].slot {
+            slot.give(&self.state, index, Some(EventKind::Record), |sink| sink.record(record));
+        }
     }
 
     /// Writes the count of repeated records of a sink, if it has one.
@@ -245,8 +248,12 @@ impl SinkTable {
             slot.unseen.accepted += count - 1;
             slot.unseen.delivered += count - 1;
         }
-        let message = repeat_message(count);
-        let record = frame.record(name, &message);
+        let text = repeat_message(count);
+        let message = CheckedText {
+            text: &text,
+            is_plain: true,
+        };
+        let record = frame.record(name, message);
         self.give(index, EventKind::Record, |sink| sink.record(&record));
     }
 

@@ -112,6 +112,10 @@ impl Writer {
         let mut batch = BatchExtent::Partial;
         loop {
             match self.reader.next() {
+                NextFrame::Frame(kind, body) if !matches!(kind, FrameKind::Control | FrameKind::Chunk) => {
+                    self.dispatcher.dispatch(kind, body);
+                    spin = SpinWait::new();
+                }
                 NextFrame::Frame(kind, body) => {
                     let handler = FrameHandler {
                         state: &self.state,
@@ -123,6 +127,9 @@ impl Writer {
                         self.closing = Some((self.state.ring.close(), request));
                     }
                     spin = SpinWait::new();
+                    if self.commands.has_answers() {
+                        break;
+                    }
                 }
                 // Complete frames do not wait for a caller that has lost its processor between
                 // reservation and commit.
@@ -137,7 +144,7 @@ impl Writer {
                     break;
                 }
             }
-            if self.reader.position() - start >= BATCH_BYTES || self.commands.has_answers() {
+            if self.reader.position() - start >= BATCH_BYTES {
                 break;
             }
         }
@@ -245,6 +252,7 @@ struct FrameHandler<'w> {
 
 impl FrameHandler<'_> {
     /// Handles a frame. Returns a request to close the ring.
+    #[cold]
     fn handle(self, kind: FrameKind, body: &[u8]) -> Option<CloseRequest> {
         match kind {
             FrameKind::Control => {
