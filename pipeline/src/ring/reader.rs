@@ -82,6 +82,7 @@ impl RingReader {
     }
 
     /// Returns the next frame. Its bytes stay in the ring until [`RingReader::release`].
+    #[inline]
     pub(crate) fn next(&mut self) -> NextFrame<'_> {
         loop {
             if self.position == self.seen {
@@ -217,15 +218,23 @@ impl RingReader {
 
     /// Requests the pages that callers will write to next. After each write-back of a file its
     /// pages fault again, and a caller would wait for the disk.
-    pub(crate) fn populate(&mut self) {
+    ///
+    /// Looks for frames after each step, but requests as much as the largest batch takes: at the
+    /// start of a process the first command does not wait for milliseconds.
+    pub(crate) fn populate(&mut self, batch_bytes: u64) {
         let capacity = self.ring.capacity();
-        let step = (capacity / 8).max(HEADER_BYTES as u64);
-        let wanted = self.ring.tail() + capacity / 4;
-        self.populated = self.populated.max(wanted.saturating_sub(capacity / 4) & !(step - 1));
+        let step = (capacity / 64).clamp(HEADER_BYTES as u64, capacity);
+        let tail = self.ring.tail();
+        let wanted = tail + capacity / 4;
+        self.populated = self.populated.max(tail & !(step - 1));
+        let enough = self.populated + batch_bytes;
         while self.ring.outlives_process() && self.populated < wanted {
             let offset = self.ring.offset(self.populated);
-            self.ring.region().populate(offset, step.min(capacity) as usize);
+            self.ring.region().populate(offset, step as usize);
             self.populated += step;
+            if self.populated >= enough && self.ring.tail() != self.position {
+                break;
+            }
         }
     }
 

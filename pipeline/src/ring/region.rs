@@ -27,10 +27,17 @@ pub(crate) struct Region {
     /// disk may fail.
     front: NonNull<u8>,
     front_bytes: usize,
-    is_mapped: bool,
+    memory: RegionMemory,
     /// Repairs faults of the mapping.
     #[cfg(target_os = "linux")]
     guard: Option<GuardedMapping>,
+}
+
+/// The origin of a block.
+enum RegionMemory {
+    Mapped,
+    /// The allocation that contains the block.
+    Allocated(NonNull<u8>, Layout),
 }
 
 // SAFETY: the block belongs to this value alone, or is shared with other processes on the same
@@ -48,14 +55,20 @@ impl Region {
     /// If the system has too little memory.
     pub(crate) fn plain(bytes: usize) -> io::Result<Self> {
         let layout = layout(bytes)?;
+        // An allocation that asks for the alignment would be filled with zeros, which takes
+        // milliseconds: only plain ones are zero from the system.
+        let size = layout.size() + layout.align();
+        let around = Layout::from_size_align(size, 1).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?;
+        let allocation = NonNull::new(unsafe { alloc_zeroed(around) }).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the offset is less than the alignment, so the block lies in the allocation.
+        let start = unsafe { allocation.add(allocation.align_offset(layout.align())) };
         Ok(Self {
             start,
             layout,
             front: start,
             front_bytes: layout.size(),
-            is_mapped: false,
+            memory: RegionMemory::Allocated(allocation, around),
             #[cfg(target_os = "linux")]
             guard: None,
         })
@@ -91,7 +104,7 @@ impl Region {
             layout,
             front: front.into_raw(),
             front_bytes,
-            is_mapped: true,
+            memory: RegionMemory::Mapped,
             #[cfg(target_os = "linux")]
             guard,
         })
@@ -128,7 +141,7 @@ impl Region {
     /// Returns `true` if the contents outlive the process: the block is a file, and the mapping is
     /// not detached from it.
     pub(crate) fn outlives_process(&self) -> bool {
-        self.is_mapped && !self.is_detached()
+        self.is_mapped() && !self.is_detached()
     }
 
     /// Returns `true` if the block was a file and is now memory of this process, because the file
@@ -235,7 +248,7 @@ impl Region {
         assert!(offset + bytes.len() <= self.front_bytes);
         // SAFETY: as for `write`; the front is no longer than the block.
         unsafe {
-            if self.is_mapped {
+            if self.is_mapped() {
                 copy_to(self.start, offset, bytes);
             }
             copy_to(self.front, offset, bytes);
@@ -266,6 +279,10 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.front.as_ptr().add(offset), length) }
     }
 
+    fn is_mapped(&self) -> bool {
+        matches!(self.memory, RegionMemory::Mapped)
+    }
+
     /// Returns all bytes to an exclusive owner.
     pub(crate) fn all_bytes(&mut self) -> &mut [u8] {
         // SAFETY: the block lives as long as this value, which is borrowed for writing.
@@ -275,25 +292,28 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        #[cfg(unix)]
-        if self.is_mapped {
-            // Before the addresses belong to another mapping.
-            #[cfg(target_os = "linux")]
-            drop(self.guard.take());
-            drop((
-                Mapping {
-                    start: self.front,
-                    bytes: self.front_bytes,
-                },
-                Mapping {
-                    start: self.start,
-                    bytes: self.layout.size(),
-                },
-            ));
-            return;
+        match self.memory {
+            #[cfg(unix)]
+            RegionMemory::Mapped => {
+                // Before the addresses belong to another mapping.
+                #[cfg(target_os = "linux")]
+                drop(self.guard.take());
+                drop((
+                    Mapping {
+                        start: self.front,
+                        bytes: self.front_bytes,
+                    },
+                    Mapping {
+                        start: self.start,
+                        bytes: self.layout.size(),
+                    },
+                ));
+            }
+            #[cfg(not(unix))]
+            RegionMemory::Mapped => {}
+            // SAFETY: allocated in `plain` with this layout.
+            RegionMemory::Allocated(allocation, layout) => unsafe { dealloc(allocation.as_ptr(), layout) },
         }
-        // SAFETY: allocated in `plain` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }
 

@@ -79,7 +79,7 @@ impl Writer {
         let mut idle = IdlePolicy::new(Instant::now());
         let mut naps = 0;
         loop {
-            self.reader.populate();
+            self.reader.populate(BATCH_BYTES);
             if self.state.ring.is_detached() {
                 self.continue_in_memory();
             }
