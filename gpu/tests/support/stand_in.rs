@@ -14,13 +14,19 @@ pub(crate) fn compile(of: &str, cfgs: &[&str], library: &Path) {
         command.arg("-C").arg(format!("link-arg=-Wl,-soname,{soname}"));
     }
     command.arg("-o").arg(library);
-    command.arg(Path::new(SOURCES).join(format!("fake_{of}.rs")));
+    command.arg(sources().join(format!("fake_{of}.rs")));
     let output = command.output().expect("rustc can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Path of the sources, from any package of this workspace.
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/tests/support");
+/// Returns the folder of the sources, from any package of this workspace.
+fn sources() -> PathBuf {
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut sources = folders.map(|folder| folder.join("gpu/tests/support"));
+    sources
+        .find(|folder| folder.is_dir())
+        .expect("gpu/tests/support is there")
+}
 
 /// Returns the compiler of the cargo that runs this test.
 fn rustc() -> PathBuf {
