@@ -300,7 +300,9 @@ impl MlflowState {
         let Some(call) = path.strip_prefix("/api/2.0/mlflow/") else {
             return (404, "<h1>Not Found</h1>".to_owned());
         };
-        let argument = query.split_once('=').map_or("", |(_, value)| value);
+        // The official client names a run twice, under an old name and a new one.
+        let first = query.split('&').next().unwrap_or_default();
+        let argument = first.split_once('=').map_or("", |(_, value)| value);
         let answered = match (serde_json::from_slice(body), call) {
             (_, "experiments/get-by-name") => self.experiment(|_, name| name == argument),
             (_, "experiments/get") => self.experiment(|id, _| id == argument),
