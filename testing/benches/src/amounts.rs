@@ -27,7 +27,7 @@ pub(crate) struct Amounts {
 
 impl Amounts {
     pub(crate) const FULL: Self = Self {
-        rounds: 7,
+        rounds: 5,
         calls: 100_000,
         warm_up: 50_000,
         lines: 200_000,

@@ -22,8 +22,8 @@ use anyhow::{Context, Result, bail};
 use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
-use crate::sections::{alone, calls, eta, levels, life};
-use crate::sections::{lines, metrics, progress, readings, spans, trackers};
+use crate::sections::{alone, calls, eta, levels, life, lines, metrics};
+use crate::sections::{progress, readings, spans, trackers};
 use crate::table::ReportTable;
 
 type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
@@ -51,7 +51,11 @@ fn main() -> Result<()> {
             readings::MEMORY => readings::memory_calls(&amounts)?,
             trackers::KILLED => trackers::log_and_die()?,
             readings::SYSTEM => readings::system_share(&amounts)?,
-            _ => alone::figures(&amounts, &name)?,
+            name => match name.split_inclusive('/').next() {
+                Some(lines::TURN) => lines::turn(&amounts, &name[lines::TURN.len()..])?,
+                Some(calls::TURN) => calls::turns(&amounts, &name[calls::TURN.len()..])?,
+                _ => alone::figures(&amounts, name)?,
+            },
         };
         println!("{}", figures.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
         return Ok(());

@@ -1,8 +1,10 @@
 //! Everyone who writes the line, each called through an object of its own: most of them would like
 //! to be the one global logger of a process, and all are to be measured in one process, in turn.
 
+mod fast_log_peer;
 mod limit;
 mod log_peer;
+mod logforth_peer;
 mod ours;
 mod spdlog_peer;
 mod tracing_peer;
@@ -42,6 +44,9 @@ pub(crate) struct PeerEntry {
     /// `true` if this is the previous logger, called in another way, so that only the times of its
     /// calls need a row.
     pub(crate) again: bool,
+    /// `true` if a process can have only one of it, and only once. Sections whose turns share a
+    /// process leave it out.
+    pub(crate) only_once: bool,
     /// Opens it on [`FILE`] in a folder of its own.
     pub(crate) open: fn(&Path) -> Result<Box<dyn Peer>>,
 }
@@ -55,6 +60,7 @@ pub(crate) const LIMIT: PeerEntry = PeerEntry {
     delivery: "never",
     writes: false,
     again: false,
+    only_once: false,
     open: limit::format_only,
 };
 
@@ -64,16 +70,19 @@ pub(crate) const CLOCK: PeerEntry = PeerEntry {
     delivery: "never",
     writes: false,
     again: false,
+    only_once: false,
     open: limit::nothing,
 };
 
-/// The fastest `log` peer that loses nothing as long as someone flushes it.
+/// The cheapest `log` peer that loses nothing as long as someone flushes it, with as large a buffer
+/// as our writer's.
 pub(crate) const BASELINE: PeerEntry = PeerEntry {
-    name: "simplelog, BufWriter",
-    delivery: "when 8 KiB are full, or flush",
+    name: "simplelog, 64 KiB",
+    delivery: FULL_64,
     writes: true,
     again: false,
-    open: log_peer::simplelog_buffered,
+    only_once: false,
+    open: log_peer::simplelog_64,
 };
 
 /// Ours with a W&B run that stays on disk.
@@ -82,10 +91,32 @@ pub(crate) const WITH_WANDB: PeerEntry = PeerEntry {
     delivery: OURS,
     writes: true,
     again: true,
+    only_once: false,
     open: ours::with_wandb,
 };
 
+/// Ours as most programs call it.
+pub(crate) const OURS_HANDLE: PeerEntry = PeerEntry {
+    name: "logcore, log::info!(logger: …)",
+    delivery: OURS,
+    writes: true,
+    again: false,
+    only_once: false,
+    open: ours::handle,
+};
+
 const OURS: &str = "within milliseconds, by a thread";
+const FULL_8: &str = "when 8 KiB are full, or flush";
+const FULL_64: &str = "when 64 KiB are full, or flush";
+
+/// The buffer of the peers that get one as large as our writer's.
+const LARGE_BUFFER: usize = 64 << 10;
+
+/// Returns the entry of this name, the limit and the clock included.
+pub(crate) fn find(name: &str) -> Option<PeerEntry> {
+    let others = [LIMIT, CLOCK, WITH_WANDB];
+    all().into_iter().chain(others).find(|entry| entry.name == name)
+}
 
 /// All who write a file.
 pub(crate) fn all() -> Vec<PeerEntry> {
@@ -94,6 +125,7 @@ pub(crate) fn all() -> Vec<PeerEntry> {
         delivery,
         writes: true,
         again: false,
+        only_once: false,
         open,
     };
     let again = |name, open| PeerEntry {
@@ -101,10 +133,11 @@ pub(crate) fn all() -> Vec<PeerEntry> {
         ..entry(name, OURS, open)
     };
     vec![
-        entry("logcore, log::info!(logger: …)", OURS, ours::handle),
+        OURS_HANDLE,
         again("logcore, logger.info(…)", ours::method),
         again("logcore, global log::info!", ours::global),
         BASELINE,
+        entry("simplelog, 8 KiB", FULL_8, log_peer::simplelog_8),
         entry(
             "simplelog, File",
             "in the call, several writes a line",
@@ -119,12 +152,20 @@ pub(crate) fn all() -> Vec<PeerEntry> {
             log_peer::flexi_buffered,
         ),
         entry("log4rs", "in the call", log_peer::log4rs),
-        entry("spdlog-rs", "when 8 KiB are full, or flush", spdlog_peer::direct),
-        entry(
-            "spdlog-rs, async",
-            "when 8 KiB are full, or flush, by a thread",
-            spdlog_peer::pooled,
-        ),
+        entry("logforth, File", "in the call", logforth_peer::direct),
+        entry("logforth, async", "soon, by a thread", logforth_peer::threaded),
+        PeerEntry {
+            only_once: true,
+            ..entry(
+                "fast_log",
+                "soon, by two threads; without its target",
+                fast_log_peer::open,
+            )
+        },
+        entry("spdlog-rs, 64 KiB", FULL_64, spdlog_peer::direct_64),
+        entry("spdlog-rs, 8 KiB", FULL_8, spdlog_peer::direct_8),
+        entry("spdlog-rs, async, 64 KiB", FULL_64, spdlog_peer::pooled_64),
+        entry("spdlog-rs, async, 8 KiB", FULL_8, spdlog_peer::pooled_8),
         entry("tracing-appender", "soon, by a thread", tracing_peer::open),
     ]
 }

@@ -8,12 +8,16 @@ use flexi_logger::{FileSpec, WriteMode};
 use hot_paths::{Line, TARGET, with_line};
 use log::{LevelFilter, Log};
 
-use super::{FILE, Peer};
+use super::{FILE, LARGE_BUFFER, Peer};
 
 /// The line's time, level and target, as close to the same text as each peer's own means allow.
 const CHRONO_TIME: &str = "%Y-%m-%d %H:%M:%S%.3f";
 
-pub(super) fn simplelog_buffered(dir: &Path) -> Result<Box<dyn Peer>> {
+pub(super) fn simplelog_64(dir: &Path) -> Result<Box<dyn Peer>> {
+    Ok(peer(simplelog(BufWriter::with_capacity(LARGE_BUFFER, file(dir)?))))
+}
+
+pub(super) fn simplelog_8(dir: &Path) -> Result<Box<dyn Peer>> {
     Ok(peer(simplelog(BufWriter::new(file(dir)?))))
 }
 
@@ -107,7 +111,7 @@ fn file(dir: &Path) -> Result<File> {
     Ok(OpenOptions::new().create(true).append(true).open(dir.join(FILE))?)
 }
 
-fn peer(logger: Box<dyn Log>) -> Box<dyn Peer> {
+pub(super) fn peer(logger: Box<dyn Log>) -> Box<dyn Peer> {
     Box::new(LogPeer { logger, _alive: None })
 }
 

@@ -1,18 +1,22 @@
-//! The time of a text call.
+//! The time of a text call. Each turn has a process of its own, as in `lines`.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use hot_paths::{Line, Timing, median, pause};
 
+use super::alone::in_own_process;
 use crate::amounts::Amounts;
-use crate::peers::{CLOCK, LIMIT, PeerEntry};
+use crate::peers::{self, CLOCK, LIMIT, PeerEntry};
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 
 /// A pause as short as between the calls of a busy program, but long enough for a writer to keep
 /// up.
-const GAP: Duration = Duration::from_micros(2);
+pub(crate) const GAP: Duration = Duration::from_micros(2);
+
+/// Before the gap in nanoseconds and the name of a peer: a turn of the limit and one of the peer.
+pub(crate) const TURN: &str = "calls/";
 
 pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let back_to_back = table(amounts, peers, Duration::ZERO, "Text calls, back to back")?;
@@ -23,21 +27,19 @@ pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<Repo
 fn table(amounts: &Amounts, peers: &[PeerEntry], gap: Duration, title: &str) -> Result<ReportTable> {
     let mut turns: Vec<Vec<CallTurn>> = peers.iter().map(|_| Vec::new()).collect();
     let mut clock = Vec::new();
-    let mut samples = Vec::with_capacity(amounts.calls as usize);
     for round in 0..amounts.rounds {
-        clock.push(turn(&CLOCK, amounts, gap, &mut samples)?.0);
+        clock.push(CallTurn::of(&CLOCK, amounts, gap)?.timing);
         for offset in 0..peers.len() {
             // Everyone begins once, so that nobody always has the same one before it.
             let index = (round + offset) % peers.len();
-            let (limit, _) = turn(&LIMIT, amounts, gap, &mut samples)?;
-            let (timing, lost) = turn(&peers[index], amounts, gap, &mut samples)?;
-            turns[index].push(CallTurn { timing, limit, lost });
+            turns[index].push(CallTurn::of(&peers[index], amounts, gap)?);
         }
     }
 
     let note = format!(
-        "Nanoseconds; {} rounds of {} calls, medians over the rounds. `×` is the ratio to the limit, which has a turn \
-         just before each peer's. Each time includes one reading of the clock.",
+        "Nanoseconds; {} rounds of {} calls, medians over the rounds. Each turn has a process of its own. `×` is the \
+         ratio to the limit, which has a turn just before the peer's in that process. Each time includes one reading \
+         of the clock.",
         amounts.rounds, amounts.calls
     );
     let mut table = ReportTable::new(
@@ -99,6 +101,43 @@ struct CallTurn {
     /// Of the limit's turn just before.
     limit: Timing,
     lost: i64,
+}
+
+impl CallTurn {
+    fn of(entry: &PeerEntry, amounts: &Amounts, gap: Duration) -> Result<Self> {
+        let name = format!("{TURN}{}/{}", gap.as_nanos(), entry.name);
+        let figures = in_own_process(amounts, &name)?;
+        let timing = |figures: &[f64]| match *figures {
+            [p50, p90, p99, p999, mean] => Ok(Timing {
+                p50,
+                p90,
+                p99,
+                p999,
+                mean,
+            }),
+            _ => bail!("a turn of {} has {} figures", entry.name, figures.len()),
+        };
+        let (limit, rest) = figures.split_at(figures.len().min(5));
+        let (of_peer, lost) = rest.split_at(rest.len().min(5));
+        Ok(Self {
+            timing: timing(of_peer)?,
+            limit: timing(limit)?,
+            lost: lost.iter().sum::<f64>() as i64,
+        })
+    }
+}
+
+/// The times of a turn of the limit and one of the peer, and the lost lines. `name` has what stands
+/// behind [`TURN`]. This process should have done nothing before.
+pub(crate) fn turns(amounts: &Amounts, name: &str) -> Result<Vec<f64>> {
+    let (gap, peer) = name.split_once('/').context("the turn has no gap")?;
+    let gap = Duration::from_nanos(gap.parse().context("the gap")?);
+    let entry = peers::find(peer).with_context(|| format!("there is no peer `{peer}`"))?;
+    let mut samples = Vec::with_capacity(amounts.calls as usize);
+    let (limit, _) = turn(&LIMIT, amounts, gap, &mut samples)?;
+    let (timing, lost) = turn(&entry, amounts, gap, &mut samples)?;
+    let figures = |timing: Timing| [timing.p50, timing.p90, timing.p99, timing.p999, timing.mean];
+    Ok([&figures(limit)[..], &figures(timing), &[lost as f64]].concat())
 }
 
 fn turn(entry: &PeerEntry, amounts: &Amounts, gap: Duration, samples: &mut Vec<u32>) -> Result<(Timing, i64)> {

@@ -12,10 +12,11 @@ use crate::peers::{LIMIT, PeerEntry};
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 
-pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+pub(crate) fn measure(amounts: &Amounts, chosen: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+    let peers: Vec<&PeerEntry> = chosen.iter().filter(|entry| !entry.only_once).collect();
     let mut turns: Vec<Vec<[LevelTurn; 2]>> = peers.iter().map(|_| Vec::new()).collect();
     for _ in 0..amounts.rounds {
-        for (entry, turns) in peers.iter().zip(&mut turns) {
+        for (&entry, turns) in peers.iter().zip(&mut turns) {
             let mut session = Session::open(entry)?;
             session.warm_up(1);
             let unwanted = turn(&session, amounts)?;
@@ -29,7 +30,7 @@ pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<Repo
 
     let note = "Nanoseconds a call, loop included. `nobody wants` is a level above `log::max_level()`, with what \
          `log` costs by itself in the turn before; `it alone does not` is one that another logger of the process \
-         does want.";
+         does want. fast_log, which a process can have only once, has no row.";
     let mut table = ReportTable::new(
         "Calls whose level is off",
         note,

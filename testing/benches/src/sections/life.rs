@@ -17,12 +17,17 @@ pub(crate) fn measure(amounts: &Amounts, chosen: &[PeerEntry]) -> Result<Vec<Rep
     let rounds = amounts.rounds * 3;
     let note = format!(
         "Milliseconds, medians of {rounds} turns. The start is until the peer is ready for its first line; the end is \
-         that of a peer which has just logged {LINES} lines. Lines that are missing in the file afterwards are lost."
+         that of a peer which has just logged {LINES} lines. Lines that are missing in the file afterwards are lost. \
+         fast_log, which a process can have only once, has no row."
     );
     let mut table = ReportTable::new("Start and end", note, &["peer", "start", "end", "lost"]);
     let ours = chosen.iter().any(|entry| entry.name.starts_with("logcore"));
     let with_wandb = ours.then_some(&peers::WITH_WANDB);
-    for entry in chosen.iter().filter(|entry| !entry.again).chain(with_wandb) {
+    for entry in chosen
+        .iter()
+        .filter(|entry| !entry.again && !entry.only_once)
+        .chain(with_wandb)
+    {
         let turns = (0..rounds).map(|_| turn(entry)).collect::<Result<Vec<_>>>()?;
         table.row([
             entry.name.to_owned(),

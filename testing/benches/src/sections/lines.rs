@@ -1,17 +1,24 @@
 //! How fast lines get into the file, and what that costs.
+//!
+//! Each turn has a process of its own: some peers exist once in a process, and nobody is to find
+//! the heap or the threads of another.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use hot_paths::{Line, median};
 
+use super::alone::in_own_process;
 use crate::amounts::Amounts;
-use crate::peers::{BASELINE, LIMIT, Peer, PeerEntry};
+use crate::peers::{self, BASELINE, LIMIT, Peer, PeerEntry};
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 use crate::usage::cpu_seconds;
+
+/// Before the number of threads and the name of a peer: a turn of the peer.
+pub(crate) const TURN: &str = "lines/";
 
 pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     [1, 4]
@@ -27,7 +34,7 @@ fn table(amounts: &Amounts, peers: &[PeerEntry], threads: u64) -> Result<ReportT
     for round in 0..amounts.rounds {
         for offset in 0..everyone.len() {
             let index = (round + offset) % everyone.len();
-            turns[index].push(turn(&everyone[index], amounts, threads)?);
+            turns[index].push(LineTurn::of(&everyone[index], amounts, threads)?);
         }
     }
 
@@ -36,29 +43,44 @@ fn table(amounts: &Amounts, peers: &[PeerEntry], threads: u64) -> Result<ReportT
         if threads == 1 { "" } else { "s" }
     );
     let note = format!(
-        "{} rounds of {} lines, medians over the rounds. `×` is the ratio to {} in the same round (above 1 is faster; \
-         for CPU, below 1 is cheaper). CPU is of all threads of the process, in seconds a million lines.",
+        "{} rounds of {} lines, in which the peers take turns, each turn in a process of its own; medians over the \
+         rounds. `× {}` is the ratio to that peer in the same round, `× limit` the ratio to formatting alone with as \
+         many threads (above 1 is faster; for CPU, below 1 is cheaper). CPU is user and system time of all threads of \
+         the process, from the first call until the last line is in the file, in seconds a million lines.",
         amounts.rounds, amounts.lines, BASELINE.name
     );
-    let mut table = ReportTable::new(title, note, &["peer", "lines/s", "×", "CPU s/M", "× CPU", "lost"]);
+    let to_baseline = format!("× {}", BASELINE.name);
+    let columns = [
+        "peer",
+        "lines/s",
+        &to_baseline,
+        "× limit",
+        "CPU s/M",
+        &to_baseline,
+        "× limit",
+        "lost",
+    ];
+    let mut table = ReportTable::new(title, note, &columns);
     let baseline = everyone
         .iter()
         .position(|entry| entry.name == BASELINE.name)
         .unwrap_or(0);
     for (entry, own) in everyone.iter().zip(&turns) {
-        let against = |value: fn(&LineTurn) -> f64| {
+        let against = |other: usize, value: fn(&LineTurn) -> f64| {
             let ratios = own
                 .iter()
-                .zip(&turns[baseline])
+                .zip(&turns[other])
                 .map(|(own, base)| value(own) / value(base));
             figure(median(ratios))
         };
         table.row([
             entry.name.to_owned(),
             figure(median(own.iter().map(|turn| turn.rate))),
-            against(|turn| turn.rate),
+            against(baseline, |turn| turn.rate),
+            against(0, |turn| turn.rate),
             figure(median(own.iter().map(|turn| turn.cpu))),
-            against(|turn| turn.cpu),
+            against(baseline, |turn| turn.cpu),
+            against(0, |turn| turn.cpu),
             own.iter().map(|turn| turn.lost).sum::<i64>().to_string(),
         ]);
     }
@@ -73,8 +95,28 @@ struct LineTurn {
     lost: i64,
 }
 
-fn turn(entry: &PeerEntry, amounts: &Amounts, threads: u64) -> Result<LineTurn> {
-    let mut session = Session::open(entry)?;
+impl LineTurn {
+    fn of(entry: &PeerEntry, amounts: &Amounts, threads: u64) -> Result<Self> {
+        let name = format!("{TURN}{threads}/{}", entry.name);
+        let figures = in_own_process(amounts, &name)?;
+        let [rate, cpu, lost] = figures[..] else {
+            bail!("a turn of {} has {} figures", entry.name, figures.len());
+        };
+        Ok(Self {
+            rate,
+            cpu,
+            lost: lost as i64,
+        })
+    }
+}
+
+/// The figures of a turn, in the order of the fields of [`LineTurn`]. `name` has what stands behind
+/// [`TURN`]. This process should have done nothing before.
+pub(crate) fn turn(amounts: &Amounts, name: &str) -> Result<Vec<f64>> {
+    let (threads, peer) = name.split_once('/').context("the turn has no number of threads")?;
+    let threads: u64 = threads.parse().context("the number of threads")?;
+    let entry = peers::find(peer).with_context(|| format!("there is no peer `{peer}`"))?;
+    let mut session = Session::open(&entry)?;
     session.warm_up(amounts.warm_up);
     let per_thread = amounts.lines / threads;
     let cpu_before = cpu_seconds();
@@ -83,11 +125,8 @@ fn turn(entry: &PeerEntry, amounts: &Amounts, threads: u64) -> Result<LineTurn> 
     let wall = started.elapsed().as_secs_f64();
     let cpu = cpu_seconds() - cpu_before;
     let logged = per_thread * threads;
-    Ok(LineTurn {
-        rate: logged as f64 / wall,
-        cpu: cpu * 1e6 / logged as f64,
-        lost: session.close(amounts.warm_up + logged)?,
-    })
+    let lost = session.close(amounts.warm_up + logged)?;
+    Ok(vec![logged as f64 / wall, cpu * 1e6 / logged as f64, lost as f64])
 }
 
 /// Returns the time before which none of them began.
