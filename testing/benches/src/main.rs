@@ -23,13 +23,14 @@ use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life, lines, metrics};
-use crate::sections::{progress, readings, spans, trackers};
+use crate::sections::{progress, readings, spans, tail, trackers};
 use crate::table::ReportTable;
 
 type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
 
 const SECTIONS: &[(&str, Section)] = &[
     ("calls", calls::measure),
+    ("tail", |amounts, _| tail::measure(amounts)),
     ("levels", levels::measure),
     ("metrics", metrics::measure),
     ("trackers", |amounts, _| trackers::measure(amounts)),
@@ -54,6 +55,7 @@ fn main() -> Result<()> {
             name => match name.split_inclusive('/').next() {
                 Some(lines::TURN) => lines::turn(&amounts, &name[lines::TURN.len()..])?,
                 Some(calls::TURN) => calls::turns(&amounts, &name[calls::TURN.len()..])?,
+                Some(tail::TURN) => tail::turn(&amounts, &name[tail::TURN.len()..])?,
                 _ => alone::figures(&amounts, name)?,
             },
         };

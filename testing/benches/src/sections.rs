@@ -10,4 +10,5 @@ pub(crate) mod metrics;
 pub(crate) mod progress;
 pub(crate) mod readings;
 pub(crate) mod spans;
+pub(crate) mod tail;
 pub(crate) mod trackers;

@@ -2,11 +2,18 @@
 
 use std::fs;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of all threads of this process, those that ended included, in seconds.
 pub(crate) fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Seconds of the clock that tracers use, too.
+pub(crate) fn monotonic_seconds() -> f64 {
+    let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
@@ -23,6 +30,35 @@ pub(crate) fn seconds_of_threads(names: &[&str]) -> f64 {
         is_one.then_some(nanoseconds * 1e-9)
     });
     seconds.sum()
+}
+
+/// How often this thread was interrupted by the kernel.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ThreadEvents {
+    /// Page faults, minor and major.
+    pub(crate) faults: i64,
+    /// Context switches, by its own will or not.
+    pub(crate) switches: i64,
+}
+
+impl ThreadEvents {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            faults: self.faults - before.faults,
+            switches: self.switches - before.switches,
+        }
+    }
+}
+
+/// The events of this thread so far; none where the system does not tell.
+pub(crate) fn thread_events() -> ThreadEvents {
+    getrusage(UsageWho::RUSAGE_THREAD).map_or_else(
+        |_| ThreadEvents::default(),
+        |usage| ThreadEvents {
+            faults: usage.minor_page_faults() + usage.major_page_faults(),
+            switches: usage.voluntary_context_switches() + usage.involuntary_context_switches(),
+        },
+    )
 }
 
 /// Resident memory of this process in MB (1e6 bytes); NaN where `/proc` does not tell.
