@@ -23,6 +23,10 @@ pub(crate) struct Amounts {
     pub(crate) lone_lines: usize,
     /// Number of metric points that are logged before the memory is measured.
     pub(crate) points: u64,
+    /// Number of rows of ten metrics that a whole process logs.
+    pub(crate) rows: u64,
+    /// The same for a client that takes seconds for a thousand.
+    pub(crate) slow_rows: u64,
 }
 
 impl Amounts {
@@ -35,6 +39,8 @@ impl Amounts {
         idle: Duration::from_secs(3),
         lone_lines: 11,
         points: 10_000_000,
+        rows: 100_000,
+        slow_rows: 2_000,
     };
 
     pub(crate) const QUICK: Self = Self {
@@ -46,6 +52,8 @@ impl Amounts {
         idle: Duration::from_millis(200),
         lone_lines: 1,
         points: 100_000,
+        rows: 2_000,
+        slow_rows: 100,
     };
 }
 

@@ -8,6 +8,7 @@
 mod amounts;
 mod machine;
 mod peers;
+mod process_use;
 mod python;
 mod sections;
 mod session;
@@ -23,7 +24,7 @@ use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life, lines, metrics};
-use crate::sections::{progress, readings, spans, tail, trackers};
+use crate::sections::{processes, progress, readings, spans, tail, trackers};
 use crate::table::ReportTable;
 
 type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
@@ -34,6 +35,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("levels", levels::measure),
     ("metrics", metrics::measure),
     ("trackers", |amounts, _| trackers::measure(amounts)),
+    ("processes", |amounts, _| processes::measure(amounts)),
     ("spans", |amounts, _| spans::measure(amounts)),
     ("progress", progress::measure),
     ("readings", readings::measure),
@@ -56,6 +58,7 @@ fn main() -> Result<()> {
                 Some(lines::TURN) => lines::turn(&amounts, &name[lines::TURN.len()..])?,
                 Some(calls::TURN) => calls::turns(&amounts, &name[calls::TURN.len()..])?,
                 Some(tail::TURN) => tail::turn(&amounts, &name[tail::TURN.len()..])?,
+                Some(processes::PART) => processes::part(&amounts, &name[processes::PART.len()..])?,
                 _ => alone::figures(&amounts, name)?,
             },
         };

@@ -7,6 +7,7 @@ pub(crate) mod levels;
 pub(crate) mod life;
 pub(crate) mod lines;
 pub(crate) mod metrics;
+pub(crate) mod processes;
 pub(crate) mod progress;
 pub(crate) mod readings;
 pub(crate) mod spans;

@@ -1,4 +1,4 @@
-//! The resources that this process uses.
+//! The resources that this process and its children use.
 
 use std::fs;
 
@@ -32,6 +32,15 @@ pub(crate) fn seconds_of_threads(names: &[&str]) -> f64 {
     seconds.sum()
 }
 
+/// CPU time, user and system, of all children that were waited for, and of theirs, in seconds; NaN
+/// where the system does not tell.
+pub(crate) fn cpu_seconds_of_children() -> f64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).map_or(f64::NAN, |usage| {
+        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 * 1e-6;
+        seconds(usage.user_time()) + seconds(usage.system_time())
+    })
+}
+
 /// How often this thread was interrupted by the kernel.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ThreadEvents {
@@ -63,9 +72,14 @@ pub(crate) fn thread_events() -> ThreadEvents {
 
 /// Resident memory of this process in MB (1e6 bytes); NaN where `/proc` does not tell.
 pub(crate) fn resident_mb() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    memory_mb("self", "VmRSS:")
+}
+
+/// A line of `/proc/<process>/status` in MB (1e6 bytes); NaN where `/proc` does not tell.
+pub(crate) fn memory_mb(process: &str, line_name: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        .find_map(|line| line.strip_prefix(line_name)?.trim().strip_suffix(" kB")?.parse().ok());
     kib.map_or(f64::NAN, |kib: f64| kib * 1024.0 / 1e6)
 }

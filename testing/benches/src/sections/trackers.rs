@@ -126,10 +126,12 @@ fn ours(sinks: &[&str], calls: u64) -> Result<Timing> {
     Ok(Timing::of(&mut times))
 }
 
-fn open(folder: &Path, sinks: &[&str]) -> Result<UnifiedLogger> {
+/// A logger with these sinks and rows on disk, in the run `run` of the folder.
+pub(crate) fn open(folder: &Path, sinks: &[&str]) -> Result<UnifiedLogger> {
     let options = |sink: &&str| match *sink {
         "wandb" => json!({"mode": "offline"}),
-        "mlflow" => json!({"experiment": "bench"}),
+        // A rate at which no points are left out.
+        "mlflow" => json!({"experiment": "bench", "rate": 1e6}),
         _ => json!({}),
     };
     let chosen = sinks.iter().map(|sink| ((*sink).to_owned(), options(sink)));
@@ -147,15 +149,27 @@ fn open(folder: &Path, sinks: &[&str]) -> Result<UnifiedLogger> {
     })?)
 }
 
+/// Logs rows without a pause.
+pub(crate) fn log_rows(logger: &UnifiedLogger, rows: u64) {
+    for step in 0..rows {
+        logger.log_metrics_at(step, row_at(step));
+    }
+}
+
+fn row_at(step: u64) -> [(&'static str, f64); 10] {
+    let value = |at: usize| 0.2 + at as f64 * 1e-4 + step as f64 * 1e-6;
+    let mut pairs = [("", 0.0); 10];
+    for (at, (pair, name)) in pairs.iter_mut().zip(TEN_METRICS).enumerate() {
+        *pair = (name, value(at));
+    }
+    pairs
+}
+
 fn log_steps(logger: &UnifiedLogger, calls: u64, mut note: impl FnMut(Duration)) {
     for step in 0..calls {
-        let value = |at: usize| 0.2 + at as f64 * 1e-4 + step as f64 * 1e-6;
-        let mut pairs = [("", 0.0); 10];
-        for (at, (pair, name)) in pairs.iter_mut().zip(TEN_METRICS).enumerate() {
-            *pair = (name, value(at));
-        }
+        let row = row_at(step);
         let started = Instant::now();
-        logger.log_metrics_at(step, pairs);
+        logger.log_metrics_at(step, row);
         note(started.elapsed());
         std::thread::sleep(GAP);
     }
