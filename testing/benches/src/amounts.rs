@@ -27,6 +27,8 @@ pub(crate) struct Amounts {
     pub(crate) rows: u64,
     /// The same for a client that takes seconds for a thousand.
     pub(crate) slow_rows: u64,
+    /// `true` if programs are built to measure the build.
+    pub(crate) builds: bool,
 }
 
 impl Amounts {
@@ -41,6 +43,7 @@ impl Amounts {
         points: 10_000_000,
         rows: 100_000,
         slow_rows: 2_000,
+        builds: true,
     };
 
     pub(crate) const QUICK: Self = Self {
@@ -54,6 +57,7 @@ impl Amounts {
         points: 100_000,
         rows: 2_000,
         slow_rows: 100,
+        builds: false,
     };
 }
 

@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
-use crate::sections::{alone, calls, eta, levels, life, lines, metrics};
+use crate::sections::{alone, builds, calls, eta, levels, life, lines, metrics};
 use crate::sections::{processes, progress, readings, spans, tail, trackers};
 use crate::table::ReportTable;
 
@@ -36,6 +36,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("metrics", metrics::measure),
     ("trackers", |amounts, _| trackers::measure(amounts)),
     ("processes", |amounts, _| processes::measure(amounts)),
+    ("builds", |amounts, _| builds::measure(amounts)),
     ("spans", |amounts, _| spans::measure(amounts)),
     ("progress", progress::measure),
     ("readings", readings::measure),

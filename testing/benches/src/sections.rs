@@ -1,6 +1,7 @@
 //! The sections of the report, each with one or two tables.
 
 pub(crate) mod alone;
+pub(crate) mod builds;
 pub(crate) mod calls;
 pub(crate) mod eta;
 pub(crate) mod levels;
