@@ -8,6 +8,7 @@
 mod amounts;
 mod machine;
 mod peers;
+mod picture;
 mod process_use;
 mod python;
 mod sections;
@@ -16,7 +17,7 @@ mod table;
 mod usage;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -24,7 +25,7 @@ use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, builds, calls, eta, levels, life, lines, metrics};
-use crate::sections::{processes, progress, readings, spans, tail, trackers};
+use crate::sections::{processes, progress, readings, scale, spans, tail, trackers};
 use crate::table::ReportTable;
 
 type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
@@ -37,6 +38,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("trackers", |amounts, _| trackers::measure(amounts)),
     ("processes", |amounts, _| processes::measure(amounts)),
     ("builds", |amounts, _| builds::measure(amounts)),
+    ("scale", |amounts, _| scale::measure(amounts)),
     ("spans", |amounts, _| spans::measure(amounts)),
     ("progress", progress::measure),
     ("readings", readings::measure),
@@ -59,6 +61,7 @@ fn main() -> Result<()> {
                 Some(lines::TURN) => lines::turn(&amounts, &name[lines::TURN.len()..])?,
                 Some(calls::TURN) => calls::turns(&amounts, &name[calls::TURN.len()..])?,
                 Some(tail::TURN) => tail::turn(&amounts, &name[tail::TURN.len()..])?,
+                Some(scale::POINT) => scale::point(&amounts, &name[scale::POINT.len()..])?,
                 Some(processes::PART) => processes::part(&amounts, &name[processes::PART.len()..])?,
                 _ => alone::figures(&amounts, name)?,
             },
@@ -73,16 +76,20 @@ fn main() -> Result<()> {
     let machine = machine::description();
     println!("{machine}\n");
     let mut document = format!("{machine}\n\n{}", legend(&peers).markdown());
+    let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("write {}", path.display()));
     for (name, section) in SECTIONS {
         if choice.section(name) {
             for table in section(&amounts, &peers)? {
                 println!("{}", table.text());
                 document = format!("{document}\n{}", table.markdown());
+                if let (Some(page), Some(picture)) = (&arguments.markdown, table.picture()) {
+                    write(&page.with_file_name(picture.file_name), &picture.svg)?;
+                }
             }
         }
     }
     if let Some(path) = arguments.markdown {
-        fs::write(&path, document).with_context(|| format!("write {}", path.display()))?;
+        write(&path, &document)?;
     }
     Ok(())
 }

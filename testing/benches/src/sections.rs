@@ -11,6 +11,7 @@ pub(crate) mod metrics;
 pub(crate) mod processes;
 pub(crate) mod progress;
 pub(crate) mod readings;
+pub(crate) mod scale;
 pub(crate) mod spans;
 pub(crate) mod tail;
 pub(crate) mod trackers;

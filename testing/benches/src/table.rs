@@ -8,6 +8,14 @@ pub(crate) struct ReportTable {
     note: String,
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
+    picture: Option<ReportPicture>,
+}
+
+/// A picture that stands beside the page.
+pub(crate) struct ReportPicture {
+    pub(crate) file_name: &'static str,
+    pub(crate) svg: String,
+    about: &'static str,
 }
 
 impl ReportTable {
@@ -17,7 +25,18 @@ impl ReportTable {
             note: note.into(),
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
             rows: Vec::new(),
+            picture: None,
         }
+    }
+
+    /// Adds a picture, which the Markdown names.
+    pub(crate) fn with_picture(self, file_name: &'static str, about: &'static str, svg: String) -> Self {
+        let picture = Some(ReportPicture { file_name, svg, about });
+        Self { picture, ..self }
+    }
+
+    pub(crate) fn picture(&self) -> Option<&ReportPicture> {
+        self.picture.as_ref()
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
@@ -56,6 +75,9 @@ impl ReportTable {
         out.push_str(&format!("|---|{}\n", "---:|".repeat(self.columns.len() - 1)));
         for row in &self.rows {
             out.push_str(&line(row));
+        }
+        if let Some(picture) = &self.picture {
+            out.push_str(&format!("\n![{}]({})\n", picture.about, picture.file_name));
         }
         out
     }
@@ -110,6 +132,13 @@ mod tests {
             table().markdown(),
             "## Calls\n\nin ns\n\n| peer | p50 |\n|---|---:|\n| limit | 380 |\n| a peer | 1.00 |\n"
         );
+    }
+
+    #[test]
+    fn markdown_names_the_picture() {
+        let table = table().with_picture("calls.svg", "Calls", "<svg/>".to_owned());
+        assert!(table.markdown().ends_with("| 1.00 |\n\n![Calls](calls.svg)\n"));
+        assert_eq!(table.picture().map(|picture| picture.svg.as_str()), Some("<svg/>"));
     }
 
     #[test]
