@@ -89,11 +89,18 @@ impl CheckpointSaver {
         if state.ring.outlives_process()
             && let Some(names) = self.names.clone()
         {
-            let is_complete = loggers.update_resume_points();
             let start = Instant::now();
-            let may_wait = (!is_complete && !loggers.changes.exist())
-                || (start < self.next_at && self.can_skip(state, loggers, names.folders().len()));
-            self.is_delayed = may_wait && state.ring.used() < state.ring.capacity() / 2;
+            let has_room = state.ring.used() < state.ring.capacity() / 2;
+            let pauses = start < self.next_at;
+            // Thousands of resume points take longer than the lines of a batch, so no sink is asked
+            // for one in a pause. New loggers are announced with theirs.
+            let is_settled = !loggers.changes.exist() && names.folders().len() == self.saved_folders;
+            self.is_delayed = has_room && pauses && is_settled || {
+                let is_complete = loggers.update_resume_points();
+                let may_wait = (!is_complete && !loggers.changes.exist())
+                    || (pauses && self.can_skip(state, loggers, names.folders().len()));
+                may_wait && has_room
+            };
             if self.is_delayed {
                 return;
             }

@@ -129,9 +129,9 @@ impl SharedDocument {
 
     /// Returns `true` if a later run has its `run.json` in the folder.
     fn is_superseded(&self) -> bool {
-        let manifest = || RunManifest::read(self.path().parent()?).ok();
+        let newest = || RunManifest::read_id(self.path().parent()?).ok();
         let run = self.run.as_ref();
-        run.is_some_and(|run| manifest().is_some_and(|newest| newest.id != *run))
+        run.is_some_and(|run| newest().is_some_and(|newest| newest != *run))
     }
 
     /// Changes the document and writes it, unless the file is that of a later run. `first` returns

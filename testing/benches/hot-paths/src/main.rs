@@ -1,6 +1,7 @@
 //! The cost of each call: `hot-paths [ROUNDS]` measures its time beside the limit.
-//! `hot-paths --once CALLS` makes each call so often, so that `cargo xtask instructions` can count
-//! instructions.
+//! `cargo xtask instructions` counts instructions with the other two forms: `hot-paths --once CALLS`
+//! makes each call so often, and `hot-paths --whole NAME CALLS` makes one of them until everything is
+//! in the files.
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 
@@ -21,9 +22,10 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--once", calls] => once(calls.parse().context("CALLS is a number")?),
+        ["--whole", name, calls] => whole(name, calls.parse().context("CALLS is a number")?),
         [] => times(5),
         [rounds] => times(rounds.parse().context("ROUNDS is a number")?),
-        _ => anyhow::bail!("use: hot-paths [ROUNDS] | hot-paths --once CALLS"),
+        _ => anyhow::bail!("use: hot-paths [ROUNDS] | hot-paths --once CALLS | hot-paths --whole NAME CALLS"),
     }
 }
 
@@ -36,6 +38,17 @@ fn once(calls: u64) -> Result<()> {
         paths.settle();
         measured(&path.call, calls);
     }
+    Ok(())
+}
+
+/// Makes the calls of one path, and ends the loggers.
+fn whole(name: &str, calls: u64) -> Result<()> {
+    let paths = Paths::open()?;
+    let all = paths.all();
+    let path = all.iter().find(|path| path.name == name);
+    let path = path.with_context(|| format!("no path has the name {name:?}"))?;
+    (0..calls).for_each(&path.call);
+    paths.settle();
     Ok(())
 }
 
