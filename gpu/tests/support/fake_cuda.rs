@@ -9,9 +9,14 @@
 //! | `1.used`, `1.reserved`, `1.highest` | its default pool, in bytes |
 //! | `1.pool` | result code of the call that returns the pool |
 //! | `calls.forbidden` | number of calls that start, create or set something |
+//!
+//! With `--cfg allocates` a program can start this driver and allocate (`fake_allocations.rs`).
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
+#[cfg(allocates)]
+#[path = "fake_allocations.rs"]
+mod allocations;
 #[path = "state.rs"]
 mod state;
 
@@ -51,6 +56,8 @@ pub unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> c_in
 pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(device: c_int, flags: *mut c_uint, active: *mut c_int) -> c_int {
     when_started(|| {
         unsafe { *flags = 0 };
+        #[cfg(allocates)]
+        allocations::fault_of_context((device - 1000) as usize);
         unsafe { *active = get(&format!("{}.active", device - 1000)) as c_int };
         SUCCESS
     })
@@ -93,6 +100,10 @@ fn uuid_of(uuid: *mut [u8; 16], device: c_int) -> c_int {
 pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut *mut c_void, device: c_int) -> c_int {
     when_started(|| {
         unsafe { *pool = std::ptr::without_provenance_mut(device as usize) };
+        #[cfg(allocates)]
+        if let Some(code) = allocations::fault_of_pool() {
+            return code;
+        }
         get(&format!("{}.pool", device - 1000)) as c_int
     })
 }
@@ -108,10 +119,15 @@ pub unsafe extern "C" fn cuMemPoolGetAttribute(pool: *mut c_void, attribute: c_u
             _ => return INVALID_VALUE,
         };
         unsafe { *value = get(&format!("{}.{name}", pool.addr() - 1000)) };
+        #[cfg(allocates)]
+        if let Some(code) = allocations::falsify(name, unsafe { &mut *value }) {
+            return code;
+        }
         SUCCESS
     })
 }
 
+#[cfg(not(allocates))]
 macro_rules! forbidden {
     ($($name:ident)*) => {
         $(
@@ -124,6 +140,7 @@ macro_rules! forbidden {
     };
 }
 
+#[cfg(not(allocates))]
 forbidden! {
     cuInit cuCtxCreate_v2 cuCtxCreate_v3 cuCtxCreate_v4 cuCtxSetCurrent cuCtxPushCurrent_v2 cuDevicePrimaryCtxRetain
     cuDevicePrimaryCtxReset_v2 cuDevicePrimaryCtxSetFlags_v2 cuDeviceSetMemPool cuMemPoolSetAttribute cuMemPoolTrimTo

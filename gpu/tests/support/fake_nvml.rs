@@ -8,6 +8,7 @@
 //! | `init` | result code of `nvmlInit_v2` |
 //! | `1.handle`, `1.memory`, `1.processes` | result codes of these calls for device 1 |
 //! | `1.used`, `1.total` | its memory, in bytes |
+//! | `1.kept` | bytes that the driver keeps for itself, which `used` leaves out |
 //! | `1.gpu`, `1.memory_busy`, `1.temperature`, … | its readings, in NVML's units |
 //! | `1.count`, `1.0.pid`, `1.0.bytes` | its processes |
 //! | `1.model` | 1: another model than the others |
@@ -17,10 +18,14 @@
 //! | `calls.…` | number of calls |
 //!
 //! `--cfg without_…` leaves out calls, and `--cfg misread_entries` adds the calls of one bad
-//! driver. A copy of the library under another name has its own state.
+//! driver. A copy of the library under another name has its own state. With `--cfg beside_cuda` the
+//! library counts what the process holds in the fake of libcuda (`fake_beside_cuda.rs`).
 
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
 
+#[cfg(beside_cuda)]
+#[path = "fake_beside_cuda.rs"]
+mod beside_cuda;
 #[path = "state.rs"]
 mod state;
 
@@ -36,6 +41,8 @@ const VERSION_MISMATCH: c_uint = 25;
 pub extern "C" fn nvmlInit_v2() -> c_uint {
     called("init");
     wait_while_set("hang_at_start");
+    #[cfg(beside_cuda)]
+    beside_cuda::fault_at_start();
     get("init") as c_uint
 }
 
@@ -177,7 +184,11 @@ pub unsafe extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: NvmlHandle, text: *mut c_char, length: c_uint) -> c_uint {
     let uuid = match handle - 1 {
+        #[cfg(beside_cuda)]
+        device => beside_cuda::uuid(device),
+        #[cfg(not(beside_cuda))]
         slice if slice >= SLICES => format!("MIG-{slice}-slice\0"),
+        #[cfg(not(beside_cuda))]
         device => format!("GPU-{device}aaa-bbb\0"),
     };
     if uuid.len() > length as usize {
@@ -194,14 +205,20 @@ pub struct NvmlMemory {
     used: c_ulonglong,
 }
 
+fn used(device: usize) -> u64 {
+    #[cfg(beside_cuda)]
+    beside_cuda::keep_busy();
+    #[cfg(beside_cuda)]
+    return beside_cuda::used(device);
+    #[cfg(not(beside_cuda))]
+    get(&format!("{device}.used"))
+}
+
 #[cfg(not(without_memory_v1))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(handle: NvmlHandle, memory: *mut NvmlMemory) -> c_uint {
     called("memory_v1");
-    let (total, used) = (
-        get(&format!("{}.total", handle - 1)),
-        get(&format!("{}.used", handle - 1)),
-    );
+    let (total, used) = (get(&format!("{}.total", handle - 1)), used(handle - 1));
     unsafe {
         *memory = NvmlMemory {
             total,
@@ -229,16 +246,13 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: NvmlHandle, memory: 
     if version as usize != size_of::<NvmlMemoryV2>() | 2 << 24 {
         return VERSION_MISMATCH;
     }
-    let (total, used) = (
-        get(&format!("{}.total", handle - 1)),
-        get(&format!("{}.used", handle - 1)),
-    );
+    let (total, used) = (get(&format!("{}.total", handle - 1)), used(handle - 1));
     unsafe {
         *memory = NvmlMemoryV2 {
             version,
             total,
-            reserved: 0,
-            free: total.wrapping_sub(used),
+            reserved: get(&format!("{}.kept", handle - 1)),
+            free: total.wrapping_sub(used + get(&format!("{}.kept", handle - 1)) + get("fault.sum")),
             used,
         };
     }
@@ -267,21 +281,32 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     if code != SUCCESS {
         return code;
     }
-    let there = get(&format!("{device}.count")) as c_uint;
+    let listed = listed(device);
+    let there = listed.len() as c_uint;
     let room = unsafe { std::mem::replace(&mut *count, there) };
     if room < there {
         return INSUFFICIENT_SIZE;
     }
-    for index in 0..there as usize {
+    for (index, (pid, bytes)) in listed.into_iter().enumerate() {
         let process = NvmlProcess {
-            pid: get(&format!("{device}.{index}.pid")) as c_uint,
-            bytes: get(&format!("{device}.{index}.bytes")),
+            pid,
+            bytes,
             gpu_instance: c_uint::MAX,
             compute_instance: c_uint::MAX,
         };
         unsafe { processes.add(index).write(process) };
     }
     SUCCESS
+}
+
+/// The processes of a device, each with its bytes.
+fn listed(device: usize) -> Vec<(c_uint, c_ulonglong)> {
+    let number = |index: u64, name: &str| get(&format!("{device}.{index}.{name}"));
+    let listed = (0..get(&format!("{device}.count")))
+        .map(|index| (number(index, "pid") as c_uint, number(index, "bytes")));
+    #[cfg(beside_cuda)]
+    let listed = listed.chain(beside_cuda::own_entry(device));
+    listed.collect()
 }
 
 #[cfg(misread_entries)]
@@ -297,6 +322,8 @@ mod readings {
 
     fn reading(handle: NvmlHandle, name: &str) -> u64 {
         called("readings");
+        #[cfg(beside_cuda)]
+        beside_cuda::keep_busy();
         get(&format!("{}.{name}", handle - 1))
     }
 

@@ -16,6 +16,11 @@ pub fn get(name: &str) -> u64 {
     STATE.lock().unwrap().get(name).copied().unwrap_or(0)
 }
 
+pub fn set(name: &str, value: u64) {
+    STATE.lock().unwrap().insert(name.to_owned(), value);
+    CHANGED.notify_all();
+}
+
 pub fn called(name: &str) {
     *STATE.lock().unwrap().entry(format!("calls.{name}")).or_default() += 1;
     CHANGED.notify_all();
@@ -29,9 +34,7 @@ pub fn wait_while_set(name: &str) {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fake_set(name: *const c_char, value: u64) {
-    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_owned();
-    STATE.lock().unwrap().insert(name, value);
-    CHANGED.notify_all();
+    set(unsafe { CStr::from_ptr(name) }.to_str().unwrap(), value);
 }
 
 #[unsafe(no_mangle)]
