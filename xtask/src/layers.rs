@@ -42,6 +42,7 @@ const TOP: &[&str] = &[
     "echoes",
     "examples",
     "fuzz",
+    "gpu-proof",
     "hot-paths",
     "logcore-cli",
     "logcore-facade",
@@ -49,7 +50,15 @@ const TOP: &[&str] = &[
     "rig",
 ];
 /// Programs, which may have errors without types.
-const PROGRAMS: &[&str] = &["benches", "examples", "hot-paths", "logcore-cli", "rig", "xtask"];
+const PROGRAMS: &[&str] = &[
+    "benches",
+    "examples",
+    "gpu-proof",
+    "hot-paths",
+    "logcore-cli",
+    "rig",
+    "xtask",
+];
 
 pub(crate) fn check() -> Result<()> {
     let packages = cargo::packages()?;
