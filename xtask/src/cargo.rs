@@ -78,7 +78,7 @@ pub(crate) fn build_with_cfg(name: &str, arguments: &[&str]) -> Result<PathBuf> 
 }
 
 /// Returns the path of the program that a command of cargo builds.
-fn executable(command: &mut Command) -> Result<PathBuf> {
+pub(crate) fn executable(command: &mut Command) -> Result<PathBuf> {
     let messages = output_of(command)?;
     let executable = messages
         .lines()

@@ -47,6 +47,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     candle::check()
 }
 
+/// Builds the program that allocates a tensor with candle on a GPU, which needs nvcc, and returns its
+/// path.
+pub(crate) fn build_known_tensor() -> Result<PathBuf> {
+    let arguments = [
+        "build",
+        "--quiet",
+        "--package=candle-training",
+        "--features=cuda",
+        "--example=known_tensor",
+        "--message-format=json",
+    ];
+    cargo::executable(&mut command(PROGRAMS, &arguments))
+}
+
 /// Returns a command of cargo in a workspace of frameworks.
 fn command<S: AsRef<OsStr>>(workspace: &str, arguments: &[S]) -> Command {
     let mut command = cargo::command(arguments);

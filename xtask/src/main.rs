@@ -9,6 +9,7 @@ mod echoes;
 mod features;
 mod frameworks;
 mod fuzz;
+mod gpu_proof;
 mod instructions;
 mod layers;
 mod model;
@@ -58,6 +59,12 @@ const TASKS: &[Task] = &[
         "",
         "the bridge to burn, the programs for candle, tch and cudarc",
         frameworks::run,
+    ),
+    (
+        "gpu-proof",
+        "[--binary FILE] [--output FILE]",
+        "readings of GPU memory, on a machine with an NVIDIA GPU",
+        gpu_proof::run,
     ),
     (
         "echoes",

@@ -25,6 +25,7 @@ fn main() -> Result<()> {
     let tensor = Tensor::zeros(BYTES, DType::U8, &device)?;
     let grown = allocated(&logger, &device)? - before;
     drop(tensor);
+    println!("allocated {BYTES} bytes, read {grown} more");
     ensure!(grown == BYTES as f64, "allocated {BYTES} bytes, read {grown} more");
     Ok(())
 }
