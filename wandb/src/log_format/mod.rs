@@ -11,6 +11,7 @@ mod live_log;
 mod log_file;
 pub(crate) mod proto;
 mod reader;
+mod row_record;
 mod writer;
 
 pub(crate) use self::live_log::LiveLog;

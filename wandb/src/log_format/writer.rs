@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::live_log::LiveLog;
 use super::log_file::{LogFile, LogFileState};
 use super::reader::{LogEntry, LogReader};
+use super::row_record::put_row;
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
 use crate::log_format::proto::{LogRecord, RecordKind};
 
@@ -164,6 +165,16 @@ impl LogWriter {
         self.num = self.num.saturating_add(1);
         self.keep_if_essential(&kind);
         (self.num, self.encode(self.num, kind))
+    }
+
+    /// Adds a row: names and values as JSON.
+    pub(crate) fn append_row<'a>(&mut self, step: u64, values: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+        self.num = self.num.saturating_add(1);
+        let mut bytes = std::mem::take(&mut self.record);
+        bytes.clear();
+        put_row(self.num, step, values, &mut bytes);
+        self.split_into_chunks(&bytes);
+        self.record = bytes;
     }
 
     /// Returns the number of the last record.

@@ -24,7 +24,7 @@ pub(crate) use self::resume_point::{LogResumePoint, RunResumePoint};
 use self::resume_point::{OpenRow, RunLogState, RunOwner};
 use self::row::RowColumns;
 use crate::log_format::json;
-use crate::log_format::proto::{self, AlertRecord, HistoryRecord, Item, ItemsRecord, RecordKind, Timestamp};
+use crate::log_format::proto::{self, AlertRecord, Item, ItemsRecord, RecordKind, Timestamp};
 use crate::log_format::{LiveLog, LogLoss, LogWriter};
 
 /// Bytes that may wait for a full disk. Beyond that, calls are dropped and counted.
@@ -419,24 +419,14 @@ impl RunLog {
         }
         self.columns.fill_step_metrics();
         let own = [
-            item("_step", open.step.to_string()),
-            item("_runtime", json::float(self.runtime(open.time))),
-            item("_timestamp", json::float(epoch_seconds(open.time))),
+            ("_step", open.step.to_string()),
+            ("_runtime", json::float(self.runtime(open.time))),
+            ("_timestamp", json::float(epoch_seconds(open.time))),
         ];
         let before = self.log.waiting();
-        let log = &mut self.log;
-        self.columns.close_row(own, |items| {
-            let history = HistoryRecord {
-                item: items,
-                step: Some(proto::HistoryStep {
-                    num: i64::try_from(open.step).unwrap_or(i64::MAX),
-                }),
-            };
-            match log.append(RecordKind::History(history)) {
-                (_, Some(RecordKind::History(history))) => ((), history.item),
-                _ => ((), Vec::new()),
-            }
-        });
+        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        self.log.append_row(open.step, self.columns.row().chain(own));
+        self.columns.close_row();
         self.course.row_bytes_since_summary += self.log.waiting() - before;
         let course = &self.course;
         let due = course.summarized.is_some_and(|at| match open.time.duration_since(at) {

@@ -28,8 +28,6 @@ pub(crate) struct RowColumns {
     definitions: HashMap<String, MetricRecord>,
     /// Definitions by prefix.
     globs: Vec<MetricRecord>,
-    /// The items of one record, kept to reuse their memory.
-    items: Vec<Item>,
 }
 
 /// A metric with its current value and its statistics.
@@ -108,17 +106,8 @@ impl RowColumns {
         }
     }
 
-    /// Closes the open row. Lends its items, followed by `extra`, to `write`.
-    ///
-    /// `write` returns the items, because the columns keep them as the last values and reuse their
-    /// memory.
-    pub(crate) fn close_row<T>(
-        &mut self,
-        extra: impl IntoIterator<Item = Item>,
-        write: impl FnOnce(Vec<Item>) -> (T, Vec<Item>),
-    ) -> T {
-        let mut items = std::mem::take(&mut self.items);
-        items.clear();
+    /// Closes the open row, which was written.
+    pub(crate) fn close_row(&mut self) {
         for &at in &self.open {
             let column = &mut self.all[at];
             column.in_row = false;
@@ -126,17 +115,9 @@ impl RowColumns {
             column
                 .aggregate
                 .add(column.definition.as_ref(), &column.item.value_json);
-            items.push(std::mem::take(&mut column.item));
         }
-        items.extend(extra);
-        let (result, mut items) = write(items);
-        for (&at, item) in self.open.iter().zip(items.drain(..)) {
-            self.all[at].item = item;
-        }
-        self.items = items;
         std::mem::swap(&mut self.open, &mut self.previous_row);
         self.open.clear();
-        result
     }
 
     /// Returns the summary of every column that changed since the last call, without the open row.
@@ -177,7 +158,7 @@ impl RowColumns {
     }
 
     /// Returns the names and values of the open row.
-    pub(crate) fn row(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn row(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let items = self.open.iter().map(|&at| &self.all[at].item);
         items.map(|item| (item.key.as_str(), item.value_json.as_str()))
     }
@@ -192,7 +173,7 @@ impl RowColumns {
         for item in row {
             self.set_json(&item.key, &item.value_json);
         }
-        self.close_row([], |items| ((), items));
+        self.close_row();
     }
 
     /// Notes the summaries in the log that a recovery continues.

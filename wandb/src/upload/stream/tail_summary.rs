@@ -32,7 +32,7 @@ impl TailSummary {
                 _ => {}
             }
         }
-        self.columns.close_row([], |items| ((), items));
+        self.columns.close_row();
     }
 
     /// Forgets the rows before a summary record, which covers them.
