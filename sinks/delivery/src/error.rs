@@ -187,7 +187,7 @@ impl DeliveryError {
     }
 
     /// Creates the error of a client that cannot be set up.
-    pub(crate) fn from_setup(error: &reqwest::Error) -> Self {
+    pub(crate) fn from_setup(error: &(dyn Error + 'static)) -> Self {
         let cause = innermost(error).map_or_else(|| error.to_string(), |cause| cause.to_string());
         let text = format!("cannot set up the HTTP client: {cause}");
         match text.contains("certificate") {
@@ -314,7 +314,7 @@ fn describe_transport(error: &reqwest::Error) -> String {
 }
 
 /// Returns the last cause, which is the only specific one.
-fn innermost(error: &reqwest::Error) -> Option<&dyn Error> {
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     let mut cause = error.source()?;
     while let Some(deeper) = cause.source() {
         cause = deeper;

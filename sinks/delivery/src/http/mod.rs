@@ -7,6 +7,7 @@
 mod body;
 mod reply;
 mod settings;
+mod tls;
 
 use std::fmt;
 use std::io::Read;

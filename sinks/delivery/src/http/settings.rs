@@ -3,8 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
+use reqwest::{Client, ClientBuilder, Proxy, redirect};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
+use super::tls::{Trust, configure_tls};
 use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// The longest timeout. Longer ones overflow the clocks of some platforms.
@@ -105,24 +109,22 @@ impl HttpSettings {
 
     /// Creates the client. Without certificate authorities, only plain HTTP works.
     pub(super) fn client(&self) -> Result<Client, DeliveryError> {
-        let setup = |error: reqwest::Error| DeliveryError::from_setup(&error);
-        let authorities = self.authorities.as_deref().map(parse_authorities).transpose()?;
-        let builder = || {
-            let builder = self.builder().map_err(setup)?;
-            Ok(match &authorities {
-                Some(authorities) => builder.tls_certs_only(authorities.iter().cloned()),
-                None => builder,
-            })
+        let trust = match &self.authorities {
+            _ if !self.verifies => Trust::Everything,
+            Some(pem) => Trust::Authorities(parse_authorities(pem)?),
+            None => Trust::Machine,
         };
-        match builder()?.build() {
+        let tls = match configure_tls(trust) {
             // A server without TLS needs no authorities, so that a machine without any can reach
             // it.
-            Err(_) if self.base_url.starts_with("http://") => {
-                let builder = builder()?;
-                builder.tls_certs_only([]).build().map_err(setup)
-            }
-            built => built.map_err(setup),
-        }
+            Err(_) if self.base_url.starts_with("http://") => configure_tls(Trust::Authorities(RootCertStore::empty())),
+            tls => tls,
+        };
+        let tls = tls.map_err(|error| DeliveryError::from_setup(&*error))?;
+        let client = self
+            .builder()
+            .and_then(|builder| builder.tls_backend_preconfigured(tls).build());
+        client.map_err(|error| DeliveryError::from_setup(&error))
     }
 
     /// Sets up the proxies, the timeouts and the redirect policy.
@@ -132,9 +134,6 @@ impl HttpSettings {
             .connect_timeout(self.timeout)
             // A redirect would take the key to another server, and a login page drops the content.
             .redirect(redirect::Policy::none());
-        if !self.verifies {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
         if let Some(url) = &self.https_proxy {
             builder = builder.proxy(Proxy::https(url)?);
         }
@@ -146,9 +145,11 @@ impl HttpSettings {
 }
 
 /// Parses certificate authorities in PEM.
-fn parse_authorities(pem: &[u8]) -> Result<Vec<Certificate>, DeliveryError> {
-    match Certificate::from_pem_bundle(pem) {
-        Ok(authorities) if !authorities.is_empty() => Ok(authorities),
+fn parse_authorities(pem: &[u8]) -> Result<RootCertStore, DeliveryError> {
+    let mut authorities = RootCertStore::empty();
+    let added = CertificateDer::pem_slice_iter(pem).try_for_each(|certificate| authorities.add(certificate.ok()?).ok());
+    match added {
+        Some(()) if !authorities.is_empty() => Ok(authorities),
         _ => Err(DeliveryError::permanent(
             DeliveryErrorKind::Unverified,
             "the file of trusted authorities has no certificate in PEM",
