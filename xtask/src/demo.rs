@@ -15,6 +15,8 @@ use crate::cargo;
 /// Bits per byte that the loss must fall below.
 const BOUND: f64 = 4.0;
 const BOUND_FAST: f64 = 5.0;
+/// The programs that the demo runs.
+const PROGRAMS: [&str; 5] = ["train", "quick_start", "custom_sink", "resume", "logcore"];
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = DemoOptions::parse(arguments)?;
@@ -148,24 +150,19 @@ impl DemoOptions {
         // The profile `dev` is for CI, with the selection of the tests, which have built the
         // programs already.
         let selection = match self.dev {
-            true => [
-                &cargo::EVERYTHING[..],
-                &[
-                    "--bin",
-                    "train",
-                    "--bin",
-                    "quick_start",
-                    "--bin",
-                    "custom_sink",
-                    "--bin",
-                    "resume",
-                    "--bin",
-                    "logcore",
-                ],
-            ]
-            .concat(),
-            false => vec!["--release", "-p", "examples", "-p", "logcore-cli", "--bins"],
+            true => &cargo::EVERYTHING[..],
+            false => &[
+                "--profile",
+                "demo",
+                "--package",
+                "examples",
+                "--package",
+                "logcore-cli",
+                "--no-default-features",
+            ],
         };
+        let programs = PROGRAMS.iter().flat_map(|program| ["--bin", program]);
+        let selection: Vec<_> = selection.iter().copied().chain(programs).collect();
         let program = cargo::build(&[&["build", "--quiet"], &selection[..]].concat())?;
         Ok(ExamplePrograms(program.parent().unwrap_or(&program).to_owned()))
     }
