@@ -14,6 +14,16 @@ use crate::cargo;
 const COUNTED: &str = "hot_paths::measured";
 /// Number of calls of each path.
 const CALLS: u64 = 1000;
+/// Paths whose cost is also counted on all threads, until everything is in the files.
+const WRITTEN: [&str; 5] = [
+    "limit: format only",
+    "log::info!(logger: …)",
+    "global log::info!",
+    "ten metrics by name",
+    "a step: progress, ten metrics",
+];
+/// Numbers of calls of two runs. Their difference leaves out start and end.
+const WRITTEN_CALLS: [u64; 2] = [4000, 16_000];
 /// Tolerance above the record in percent, because another processor copies bytes by other
 /// instructions.
 const MARGIN: u64 = 10;
@@ -29,7 +39,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [only] if only == "--update" => true,
         _ => bail!("instructions takes --update or nothing"),
     };
-    let names_and_counts = count()?;
+    let program = cargo::build(&["build", "--release", "--quiet", "-p", "hot-paths"])?;
+    let folder = cargo::root().join("target/instructions");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let mut names_and_counts = count(&program, &folder)?;
+    for name in WRITTEN {
+        names_and_counts.push((
+            format!("{name}, until written"),
+            count_written(&program, &folder, name)?,
+        ));
+    }
     let record = cargo::root().join("testing/benches/hot-paths/instructions.json");
     let recorded: Counts = match fs::read(&record) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", record.display()))?,
@@ -53,12 +73,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// Prints the table and returns the paths above the tolerance.
 fn compare(counts: &[(String, u64)], recorded: &Counts) -> Vec<String> {
-    println!("{:<36} {:>8} {:>8}", "instructions a call", "now", "recorded");
+    println!("{:<46} {:>8} {:>8}", "instructions a call", "now", "recorded");
     let mut worse = Vec::new();
     for (name, count) in counts {
         let before = recorded.get(name).copied();
         println!(
-            "{name:<36} {count:>8} {:>8}",
+            "{name:<46} {count:>8} {:>8}",
             before.map_or("-".to_owned(), |it| it.to_string())
         );
         if before.is_none_or(|before| *count > before + (before * MARGIN / 100).max(LEAST_MARGIN)) {
@@ -68,22 +88,40 @@ fn compare(counts: &[(String, u64)], recorded: &Counts) -> Vec<String> {
     worse
 }
 
-/// Runs all paths under valgrind.
-fn count() -> Result<Vec<(String, u64)>> {
-    let program = cargo::build(&["build", "--release", "--quiet", "-p", "hot-paths"])?;
-    let folder = cargo::root().join("target/instructions");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+/// Runs all paths under valgrind, and counts on their own thread.
+fn count(program: &Path, folder: &Path) -> Result<Vec<(String, u64)>> {
     let counts = folder.join("counts");
+    let own_thread = [
+        "--separate-threads=yes".to_owned(),
+        "--collect-atstart=no".to_owned(),
+        format!("--toggle-collect={COUNTED}"),
+        format!("--dump-after={COUNTED}"),
+    ];
+    let names = run_under_valgrind(program, &["--once", &CALLS.to_string()], &counts, &own_thread)?;
+    let of_path = |(at, name): (usize, &str)| Ok((name.to_owned(), total(&part(&counts, at + 1))? / CALLS));
+    names.lines().enumerate().map(of_path).collect()
+}
+
+/// Returns the instructions of a call of a path on all threads, until everything is in the files.
+fn count_written(program: &Path, folder: &Path, name: &str) -> Result<u64> {
+    let [few, many] = WRITTEN_CALLS;
+    let all = |calls: u64| {
+        let counts = folder.join(format!("written.{calls}"));
+        run_under_valgrind(program, &["--whole", name, &calls.to_string()], &counts, &[])?;
+        total(&counts)
+    };
+    Ok((all(many)? - all(few)?) / (many - few))
+}
+
+/// Returns the output of a run whose counts go into a file.
+fn run_under_valgrind(program: &Path, arguments: &[&str], counts: &Path, options: &[String]) -> Result<String> {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--separate-threads=yes", "--collect-atstart=no"])
-        .args([
-            format!("--toggle-collect={COUNTED}"),
-            format!("--dump-after={COUNTED}"),
-            format!("--callgrind-out-file={}", counts.display()),
-        ])
-        .arg(&program)
-        .args(["--once", &CALLS.to_string()])
+        // Else valgrind lets a thread that never waits run alone.
+        .args(["--tool=callgrind", "--fair-sched=try"])
+        .arg(format!("--callgrind-out-file={}", counts.display()))
+        .args(options)
+        .arg(program)
+        .args(arguments)
         .output()
         .context("start valgrind, which must be installed")?;
     ensure!(
@@ -93,9 +131,7 @@ fn count() -> Result<Vec<(String, u64)>> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let names = String::from_utf8(output.stdout)?;
-    let of_path = |(at, name): (usize, &str)| Ok((name.to_owned(), total(&part(&counts, at + 1))? / CALLS));
-    names.lines().enumerate().map(of_path).collect()
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Returns the file with the counts of a path on the first thread; valgrind numbers the files
