@@ -600,7 +600,8 @@ fn a_run_that_went_on_without_the_server_is_not_complete() {
     log_steps(&logger, 20..30);
     logger.finish();
     server.heal();
-    assert_eq!(sync_run(&run, &server).unwrap().outcome, Synced::Delivered);
+    // The thread of the run may deliver the rest before.
+    sync_run(&run, &server).unwrap();
     assert_points(&server.run().points("loss"), &loss(0..30));
 }
 
