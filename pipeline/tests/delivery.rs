@@ -48,6 +48,24 @@ impl Sink for MessageSink {
 }
 
 #[test]
+fn equal_records_fold_whatever_was_in_their_place_in_the_ring() {
+    const ROUNDS: usize = 1000;
+    let pipeline = Pipeline::start(16 << 10).unwrap();
+    let messages = MessageSink::default();
+    let mut sink = named("messages", messages.clone());
+    sink.repeat_folder = Some(RepeatFolder::default());
+    let producer = open(&pipeline, "trainer", vec![sink]);
+    for round in 0..ROUNDS {
+        log_text(&producer, Level::Info, &format!("{round}{}", "x".repeat(round % 97)));
+        (0..3).for_each(|_| log_text(&producer, Level::Info, "again"));
+    }
+    producer.finish(Arc::default(), soon()).unwrap();
+    let messages = messages.0.lock().unwrap();
+    let counts = messages.iter().filter(|text| *text == "last line repeated 2 times");
+    assert_eq!((messages.len(), counts.count()), (3 * ROUNDS, ROUNDS));
+}
+
+#[test]
 fn small_ring_keeps_records_of_eight_threads_complete_and_in_order() {
     const THREADS: usize = 8;
     const LINES: usize = 20_000;

@@ -123,6 +123,10 @@ impl<'a> ByteCursor<'a> {
         Self(bytes)
     }
 
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;

@@ -25,6 +25,8 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) fields: Option<Vec<(&'a str, FieldValue<'a>)>>,
     /// File and line of the call.
     pub(crate) place: Option<(&'a str, u32)>,
+    /// Length of the body, behind which the ring may have bytes of an earlier lap.
+    pub(crate) length: usize,
 }
 
 impl<'a> RecordFrame<'a> {
@@ -83,6 +85,7 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
         message,
         fields,
         place,
+        length: body.len() - cursor.rest().len(),
     })
 }
 

@@ -87,6 +87,7 @@ impl Dispatcher {
             self.late_calls += 1;
             return;
         };
+        let body = &body[..frame.length];
         let mut record = frame.record(&logger.name, frame.message);
         if let Some(fields) = &frame.fields {
             record = record.with_fields(fields);
