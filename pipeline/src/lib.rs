@@ -69,6 +69,7 @@ pub use self::caller::command::{LoggerAccounts, LoggerOutcome, NamedSink, Propag
 pub use self::caller::counters::{OVER_LIMIT, RING_FULL};
 pub use self::caller::pipeline_state::set_fork_takeover;
 pub use self::caller::producer::Producer;
+pub use self::frame::deferred::{DeferredArgument, DeferredMessage, DeferredType};
 pub use self::frame::repeats::RepeatFolder;
 pub use self::frame::types::{LevelRule, MetricName, RecordArrival, RecordOrigin};
 pub use self::pipeline::Pipeline;

@@ -11,8 +11,8 @@ use logcore::{
     SinkError, log,
 };
 use logcore_pipeline::{
-    ForkMutex, LoggerOutcome, MetricName, NamedSink, Pipeline, Producer, Propagation, RING_FULL, RecordOrigin,
-    RepeatFolder,
+    DeferredArgument, DeferredMessage, ForkMutex, LoggerOutcome, MetricName, NamedSink, Pipeline, Producer,
+    Propagation, RING_FULL, RecordOrigin, RepeatFolder,
 };
 
 fn soon() -> Deadline {
@@ -47,6 +47,71 @@ impl Sink for MessageSink {
     }
 }
 
+/// Logs a message that tells where it was formatted.
+fn log_deferred(producer: &Producer, level: Level, argument: DeferredArgument<'_>) {
+    producer.record_deferred(
+        RecordOrigin::Method,
+        &log::Record::builder()
+            .level(level)
+            .args(format_args!("by the caller"))
+            .build(),
+        DeferredMessage::new("by the {}", 1).unwrap(),
+        &[argument],
+    );
+}
+
+#[test]
+fn writer_formats_what_can_wait() {
+    let pipeline = Pipeline::start(1 << 20).unwrap();
+    let (handle, sink) = recording();
+    let producer = open(&pipeline, "trainer", vec![named("recording", sink)]);
+    let writer = DeferredArgument::Text("writer");
+    log_deferred(&producer, Level::Warn, writer);
+    log_deferred(&producer, Level::Error, writer);
+    log_deferred(&producer, Level::Info, DeferredArgument::Other);
+    log_deferred(&producer, Level::Info, DeferredArgument::Text(&"x".repeat(257)));
+    producer.finish(Arc::default(), soon()).unwrap();
+    let calls = handle.calls();
+    let expected = [
+        "record WARN trainer by the writer",
+        "record ERROR trainer by the caller",
+        "record INFO trainer by the caller",
+        "record INFO trainer by the caller",
+    ];
+    assert_eq!(calls[..4], expected);
+}
+
+#[test]
+fn callers_format_while_more_than_a_quarter_of_the_ring_is_in_use() {
+    const CALLS: usize = 5000;
+    let pipeline = Pipeline::start(64 << 10).unwrap();
+    let (gate, messages) = (SinkGate::default(), MessageSink::default());
+    let sinks = vec![
+        named("slow", BlockingSink(gate.clone())),
+        named("messages", messages.clone()),
+    ];
+    let producer = open(&pipeline, "trainer", sinks);
+    producer.set_policy(OnFull::Drop, Duration::ZERO);
+    for _ in 0..CALLS {
+        log_deferred(&producer, Level::Info, DeferredArgument::Text("writer"));
+    }
+    gate.open();
+    let books = producer.finish(Arc::default(), soon()).unwrap().books;
+    let messages = messages.0.lock().unwrap();
+    let by_writer = messages.iter().take_while(|text| *text == "by the writer").count();
+    let by_caller = messages[by_writer..]
+        .iter()
+        .filter(|text| *text == "by the caller")
+        .count();
+    assert_eq!(by_writer + by_caller, messages.len());
+    // A frame of either has 40 to 72 bytes.
+    let bounds = (16 << 10) / 72..=(16 << 10) / 40 + 1;
+    assert!(bounds.contains(&by_writer), "{by_writer}");
+    assert!(by_caller >= (32 << 10) / 72, "{by_caller}");
+    let dropped = books["messages"].dropped[RING_FULL] as usize;
+    assert_eq!(messages.len() + dropped, CALLS);
+}
+
 #[test]
 fn equal_records_fold_whatever_was_in_their_place_in_the_ring() {
     const ROUNDS: usize = 1000;
@@ -63,6 +128,27 @@ fn equal_records_fold_whatever_was_in_their_place_in_the_ring() {
     let messages = messages.0.lock().unwrap();
     let counts = messages.iter().filter(|text| *text == "last line repeated 2 times");
     assert_eq!((messages.len(), counts.count()), (3 * ROUNDS, ROUNDS));
+}
+
+#[test]
+fn equal_records_fold_wherever_they_are_formatted() {
+    let pipeline = Pipeline::start(1 << 20).unwrap();
+    let (handle, sink) = recording();
+    let mut sink = named("recording", sink);
+    sink.repeat_folder = Some(RepeatFolder::default());
+    let producer = open(&pipeline, "trainer", vec![sink]);
+    for argument in [DeferredArgument::Text("caller"), DeferredArgument::Other] {
+        log_deferred(&producer, Level::Info, argument);
+        log_deferred(&producer, Level::Info, argument);
+    }
+    producer.flush(soon()).unwrap();
+    assert_eq!(
+        handle.calls()[..2],
+        [
+            "record INFO trainer by the caller",
+            "record INFO trainer last line repeated 3 times"
+        ]
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::command::{Command, CommandReply, LoggerAccounts, LoggerOutcome, Named
 use super::counters::{DropCounters, RING_FULL};
 use super::pipeline_state::{NoRoom, ORPHANED, PipelineState, WaitPolicy};
 use crate::frame::buffer::with_buffer;
+use crate::frame::deferred::{DeferredArgument, DeferredMessage, are_deferrable, encode_deferred};
 use crate::frame::encode::{
     add_place, encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
@@ -33,6 +34,13 @@ static HAS_PLACES: AtomicBool = AtomicBool::new(false);
 /// Gives all records of the process from now on their places.
 pub(crate) fn add_places() {
     HAS_PLACES.store(true, Ordering::Relaxed);
+}
+
+#[inline]
+fn add_place_if_used(body: &mut Vec<u8>, record: &log::Record<'_>) {
+    if HAS_PLACES.load(Ordering::Relaxed) {
+        add_place(body, record);
+    }
 }
 
 /// A logger's access to the ring: encodes the arguments of a call, pushes a frame, and returns.
@@ -328,6 +336,50 @@ impl Producer {
         self.record_rewritten_as(arrival.into(), record, rewrite);
     }
 
+    /// Pushes a record whose message, a formatted `message` with these arguments, the writer
+    /// formats. The caller formats
+    ///
+    /// - a record of level ERROR, which is delivered when the call returns,
+    /// - if an argument is of another type than a frame can hold, or a text of more than 256 bytes,
+    /// - while more than a quarter of the ring is in use: then the writer has enough to do.
+    ///
+    /// The delivered text is the same.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
+    /// use logcore_pipeline::{DeferredArgument, DeferredMessage, DeferredType};
+    ///
+    /// let loss = 0.125_f64;
+    /// let message = DeferredMessage::new("loss {:.2}", 1).unwrap();
+    /// let arguments = [DeferredArgument::Bits(DeferredType::F64, loss.to_bits())];
+    /// producer.record_deferred(
+    ///     RecordOrigin::Method,
+    ///     &log::Record::builder().args(format_args!("loss {:.2}", loss)).build(),
+    ///     message,
+    ///     &arguments,
+    /// );
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls()[0], "record INFO trainer loss 0.12");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn record_deferred(
+        &self,
+        arrival: impl Into<RecordArrival>,
+        record: &log::Record<'_>,
+        message: DeferredMessage,
+        arguments: &[DeferredArgument<'_>],
+    ) {
+        self.record_deferred_as(arrival.into(), record, message, arguments);
+    }
+
     /// Counts a record that the logger's rate limit has dropped.
     ///
     /// ```
@@ -351,10 +403,13 @@ impl Producer {
         self.counters.over_limit[level as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    // These two are not generic, so that they are compiled in this crate, together with all that
+    // These are not generic, so that they are compiled in this crate, together with all that
     // they inline: measured, 70 instructions a call.
     fn record_as(&self, arrival: RecordArrival, record: &log::Record<'_>) {
-        self.push_record(arrival, record, |_| {});
+        self.push_record(record, |body| {
+            encode_record(body, self.id, arrival, record);
+            add_place_if_used(body, record);
+        });
     }
 
     fn record_rewritten_as(
@@ -363,20 +418,37 @@ impl Producer {
         record: &log::Record<'_>,
         rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>,
     ) {
-        self.push_record(arrival, record, |body| rewrite_record(body, rewrite));
+        self.push_record(record, |body| {
+            encode_record(body, self.id, arrival, record);
+            add_place_if_used(body, record);
+            rewrite_record(body, rewrite);
+        });
+    }
+
+    fn record_deferred_as(
+        &self,
+        arrival: RecordArrival,
+        record: &log::Record<'_>,
+        message: DeferredMessage,
+        arguments: &[DeferredArgument<'_>],
+    ) {
+        let ring = &self.state().ring;
+        if record.level() == Level::Error || ring.used() > ring.capacity() / 4 || !are_deferrable(arguments) {
+            return self.record_as(arrival, record);
+        }
+        self.push_record(record, |body| {
+            encode_deferred(body, self.id, arrival, record, message, arguments);
+            add_place_if_used(body, record);
+        });
     }
 
     #[inline]
-    fn push_record(&self, arrival: RecordArrival, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
+    fn push_record(&self, record: &log::Record<'_>, encode: impl FnOnce(&mut Vec<u8>)) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
-            encode_record(body, self.id, arrival, record);
-            if HAS_PLACES.load(Ordering::Relaxed) {
-                add_place(body, record);
-            }
-            edit(body);
+            encode(body);
             self.state.push(FrameKind::Record, body, self.wait_policy())
         });
         match pushed {

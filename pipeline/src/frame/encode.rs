@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use log::Record as LogRecord;
+use log::{Level, Record as LogRecord};
 use logcore::{MetricValue, ProgressEvent, ProgressKind};
 
 use super::bytes::{LimitedWriter, MAX_TEXT, put_text, put_u32, value_bits};
@@ -21,26 +21,17 @@ pub(super) const RECORD_HEAD_BYTES: usize = 24;
 pub(super) const FLAGS_AT: usize = 13;
 /// Marks a record with the file and the line of the call, behind its fields.
 pub(super) const HAS_PLACE: u8 = 0x80;
+/// Marks a record whose message is a literal and arguments; see [`deferred`](super::deferred).
+pub(super) const DEFERRED: u8 = 0x40;
 /// Bytes of a place beside those of the file's name.
 pub(super) const PLACE_OVERHEAD: usize = 8;
 
 /// Writes a record. The `Display` code of the user runs here, before anything is reserved, and its
 /// panics are caught.
 pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, arrival: RecordArrival, record: &LogRecord<'_>) {
-    let target = if arrival.origin == RecordOrigin::Method {
-        ""
-    } else {
-        record.target()
-    };
-    let target_length = u32::try_from(target.len()).unwrap_or(u32::MAX);
-    let mut head = [0; RECORD_HEAD_BYTES];
-    head[..8].copy_from_slice(&now().to_le_bytes());
-    head[8..12].copy_from_slice(&logger.0.to_le_bytes());
-    head[12] = record.level() as u8;
-    head[FLAGS_AT] = arrival.origin as u8 | (arrival.rule as u8) << 4;
-    head[16..20].copy_from_slice(&target_length.to_le_bytes());
+    let target = target_of(arrival, record);
     let head_at = out.len();
-    out.extend_from_slice(&head);
+    out.extend_from_slice(&record_head(logger, arrival, record.level(), target));
     out.extend_from_slice(target.as_bytes());
     let message_at = out.len();
     put_message(out, record.args());
@@ -51,6 +42,35 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, arrival: Record
     let head = &mut out[head_at..head_at + RECORD_HEAD_BYTES];
     head[14..16].copy_from_slice(&count.to_le_bytes());
     head[20..].copy_from_slice(&((message_end - message_at) as u32).to_le_bytes());
+}
+
+/// Returns the target that a record's frame holds.
+#[inline]
+pub(super) fn target_of<'a>(arrival: RecordArrival, record: &LogRecord<'a>) -> &'a str {
+    if arrival.origin == RecordOrigin::Method {
+        ""
+    } else {
+        record.target()
+    }
+}
+
+/// Returns the head of a record's frame, without the number of fields and the length of the
+/// message.
+#[inline]
+pub(super) fn record_head(
+    logger: LoggerId,
+    arrival: RecordArrival,
+    level: Level,
+    target: &str,
+) -> [u8; RECORD_HEAD_BYTES] {
+    let target_length = u32::try_from(target.len()).unwrap_or(u32::MAX);
+    let mut head = [0; RECORD_HEAD_BYTES];
+    head[..8].copy_from_slice(&now().to_le_bytes());
+    head[8..12].copy_from_slice(&logger.0.to_le_bytes());
+    head[12] = level as u8;
+    head[FLAGS_AT] = arrival.origin as u8 | (arrival.rule as u8) << 4;
+    head[16..20].copy_from_slice(&target_length.to_le_bytes());
+    head
 }
 
 /// Adds its place to a record that fills `out`.

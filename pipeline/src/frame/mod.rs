@@ -7,6 +7,7 @@
 //! ```text
 //! record    time i64, logger u32, level u8, arrival u8, fields u16, target length u32, message length u32,
 //!           target, message, fields (see `fields`)
+//!           (the message of a deferred record is: literal length u16, literal, arguments; see `deferred`)
 //! metrics   time i64, logger u32, count u32, step u64, count x { tag u8, 8 bytes, id u32 | NO_ID, length u32, name }
 //! progress  time i64, logger u32, kind u8, flags u8, line u32, id u64, position u64, total u64,
 //!           samples u64, elapsed ns u64, eta ns u64, rate f64, samples/s f64,
@@ -25,8 +26,10 @@ pub(crate) mod checked_text;
 pub(crate) mod chunks;
 pub(crate) mod clock;
 pub(crate) mod decode;
+pub(crate) mod deferred;
 pub(crate) mod encode;
 mod fields;
+mod format_spec;
 #[allow(
     dead_code,
     reason = "unused in a program without the feature `kv_serde` of `log`; see `fields`"

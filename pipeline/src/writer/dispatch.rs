@@ -11,6 +11,7 @@ use crate::frame::decode::{
     MessageFrame, decode_config, decode_control, decode_message, decode_metrics, decode_progress, decode_record,
     logger_of,
 };
+use crate::frame::deferred::{DeferredFormatter, is_deferred};
 use crate::frame::types::{LoggerId, MessageTarget, MetricName};
 use crate::process::notice::print_notice;
 use crate::ring::queue::FrameKind;
@@ -21,6 +22,7 @@ pub(crate) struct Dispatcher {
     pub(crate) loggers: LoggerSet,
     /// The names and values of one metrics frame. The vector is kept for its memory.
     values: Vec<(&'static str, MetricValue)>,
+    deferred: DeferredFormatter,
     /// Number of calls to loggers that have ended.
     late_calls: u64,
 }
@@ -31,6 +33,7 @@ impl Dispatcher {
             loggers: LoggerSet::new(Arc::clone(&state)),
             state,
             values: Vec::new(),
+            deferred: DeferredFormatter::default(),
             late_calls: 0,
         }
     }
@@ -81,6 +84,13 @@ impl Dispatcher {
     }
 
     fn record(&mut self, body: &[u8]) {
+        let body = match is_deferred(body) {
+            false => body,
+            true => match self.deferred.format(body) {
+                Some(formatted) => formatted,
+                None => return,
+            },
+        };
         let Some(frame) = decode_record(body) else { return };
         let LoggerSet { loggers, sinks, .. } = &mut self.loggers;
         let Some(logger) = loggers.get(frame.logger) else {
