@@ -257,6 +257,8 @@ pub use logcore_pipeline::{Recovered, RecoveryError};
 pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
 pub use self::api::bars::{Bar, Data, Phase, Track};
+#[doc(hidden)]
+pub use self::api::deferred as __deferred;
 pub use self::api::goals::{Best, Logged};
 #[cfg(feature = "gpu")]
 pub use self::api::gpu;

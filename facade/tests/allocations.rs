@@ -91,13 +91,14 @@ fn the_counter_counts() {
 fn text_allocates_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let logger = open("text", true, &folder);
-    let calls: [Call<'_>; 6] = [
+    let calls: [Call<'_>; 7] = [
         ("info", &|step| logger.info(format_args!("step {step}: {:.4}", 0.5))),
         ("a literal", &|_| logger.info("the validation begins")),
         (
             "addressed",
             &|step| log::info!(logger: logger, "step {step}: {:.4}", 0.5),
         ),
+        ("deferred", &|step| facade::info!(logger, "step {}: {:.4}", step, 0.5)),
         ("global", &|step| log::info!(target: "text", "step {step}: {:.4}", 0.5)),
         (
             "fields",

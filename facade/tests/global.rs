@@ -609,6 +609,81 @@ fn macros_log_to_a_given_logger_with_fields() {
 }
 
 #[test]
+fn macros_give_the_text_of_format_for_arguments_of_any_type() {
+    testkit::own_process!();
+    #[derive(Debug)]
+    struct Other;
+    fn generic(app: &UnifiedLogger, value: impl std::fmt::Display) {
+        facade::info!(app, "generic {}", value);
+    }
+    fn boxed(app: &dyn log::Log) {
+        facade::info!(app, "any logger {}", 1);
+    }
+    let app = logger("app", |_| {});
+    let handle = listen();
+    let (float, owned, text, captured) = (0.1_f32, "ö".to_owned(), "a\tb", 'c');
+    facade::info!(app, "{} {} {:x} {:#06b} {:e}", 3, -7_i128, -1_i8, 5_u16, 1500_usize);
+    facade::info!(app, "{:?} {:8.3}| {:+} {{}}", float, 1e9_f64, f64::NEG_INFINITY);
+    facade::warn!(&app, "{} {:?} {} {} {:^5}|", owned, &owned, &&text, text, 'x');
+    facade::info!(&&app, "{} {captured} {:?}", true, Other);
+    facade::info!(app, "{1} {0} {:>1$}", 4, 9);
+    facade::info!(app, "{} {}", "x".repeat(256), "y".repeat(257));
+    facade::error!(app, "{}", 8);
+    generic(&app, 5);
+    boxed(&app);
+    let mut counted = 0;
+    facade::info!(app, "{}", {
+        counted += 1;
+        counted
+    });
+    assert_eq!(
+        records(&handle, &app),
+        [
+            "record INFO app 3 -7 ff 0b0101 1.5e3".to_owned(),
+            "record INFO app 0.1 1000000000.000| -inf {}".to_owned(),
+            "record WARN app ö \"ö\" a\tb a\tb   x  |".to_owned(),
+            "record INFO app true c Other".to_owned(),
+            "record INFO app 9 4         4".to_owned(),
+            format!("record INFO app {} {}", "x".repeat(256), "y".repeat(257)),
+            "record ERROR app 8".to_owned(),
+            "record INFO app generic 5".to_owned(),
+            "record INFO app any logger 1".to_owned(),
+            "record INFO app 1".to_owned(),
+        ]
+    );
+}
+
+/// Logs a message that tells where it was formatted.
+fn say_where(logger: &UnifiedLogger) {
+    use facade::__deferred::{DeferredArgument, DeferredMessage, Logger, Message};
+    let message = Message {
+        deferred: DeferredMessage::new("by the {}", 1),
+        arguments: &[DeferredArgument::Text("writer")],
+        formatted: format_args!("by the caller"),
+    };
+    Logger(logger).log_call(log::Level::Info, "any", &message);
+}
+
+#[test]
+fn a_logger_whose_filter_may_look_at_messages_formats_them_on_the_caller() {
+    testkit::own_process!();
+    let plain = logger("plain", |_| {});
+    let redacting = logger("redacting", |config| config.redact = vec!["writer".into()]);
+    let directed = logger("directed", |_| {});
+    directed.set_directives("info").unwrap();
+    let handle = listen();
+    [&plain, &redacting, &directed].into_iter().for_each(say_where);
+    assert_eq!(
+        records(&handle, &plain),
+        [
+            "record INFO plain by the writer",
+            "record INFO redacting by the caller",
+            "record INFO directed by the caller",
+        ]
+    );
+}
+
+#[test]
 fn setup_succeeds_beside_another_global_logger() {
     testkit::own_process!();
     struct Other;

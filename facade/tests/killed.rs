@@ -42,6 +42,7 @@ fn child(case: &str) {
         _ => {}
     }
     let place = match case {
+        "deferred" => RingPlace::LogDir,
         "shared memory" | "own run in shared memory" => RingPlace::SharedMemory,
         "plain memory" => RingPlace::Memory,
         _ => RingPlace::Auto,
@@ -55,6 +56,7 @@ fn child(case: &str) {
     logger.log_config(&serde_json::json!({"lr": 0.1}));
     match case {
         "finished" => drop(logger.finish()),
+        "deferred" => defer_all(&logger),
         "long" => logger.info("x".repeat(3 << 20)),
         "forked" => fork_and_log(&logger),
         "folded" => (0..LINES).for_each(|number| logger.info(number / 7)),
@@ -183,6 +185,23 @@ fn log_all(logger: &UnifiedLogger) {
         logger.info(number);
         logger.log_metrics_at(u64::from(number), [("value", number)]);
     }
+}
+
+/// The writer comes no further than to the first record, and formats none of the others.
+fn defer_all(logger: &UnifiedLogger) {
+    LogManager::get_instance()
+        .add_sink("stuck", Box::new(StuckSink))
+        .unwrap();
+    for number in 0..DEFERRED {
+        let (share, text) = share_and_text(number);
+        facade::info!(logger, "{} of {:?}: {:*>12.3e}", number, text, share);
+    }
+}
+
+const DEFERRED: u32 = 1000;
+
+fn share_and_text(number: u32) -> (f64, String) {
+    (f64::from(number) / 7.0, format!("ä {}\n", number % 9))
 }
 
 fn fork_and_log(logger: &UnifiedLogger) {
@@ -328,6 +347,28 @@ fn recovery_delivers_each_call_of_a_killed_process_once() {
     assert_all_there(folder.path());
     assert!(recover(folder.path()).is_empty());
     assert_all_there(folder.path());
+}
+
+#[test]
+fn recovery_formats_what_a_killed_process_has_not() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("deferred", folder.path());
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let ring = names
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|end| end == "ring"));
+    let ring = fs::read(ring.unwrap()).unwrap();
+    let literal = b"{} of {:?}: {:*>12.3e}";
+    let deferred = ring.windows(literal.len()).filter(|bytes| bytes == literal).count();
+    assert_eq!(deferred, DEFERRED as usize);
+    recover(folder.path()).pop().unwrap().unwrap();
+    let mut messages = messages(folder.path());
+    assert_eq!(messages.pop().as_deref(), Some("the run was killed"));
+    let expected = (0..DEFERRED).map(|number| {
+        let (share, text) = share_and_text(number);
+        format!("{number} of {text:?}: {share:*>12.3e}")
+    });
+    assert_eq!(messages, expected.collect::<Vec<_>>());
 }
 
 #[test]

@@ -112,11 +112,12 @@ fn records_of_log_and_of_methods_have_the_fields_of_the_threads_spans() {
         log::info!(target: "t", epoch = 2; "own fields win");
         logger.info("method");
         facade::warn!(logger, "macro", loss = 3);
+        facade::info!(logger, "macro {}", 4);
         std::thread::scope(|scope| {
             scope.spawn(|| log::info!(target: "t", "another thread"));
         });
     });
-    log::info!(target: "t", "after");
+    facade::info!(logger, "after {}", 5);
     assert_eq!(
         records(&logger),
         [
@@ -125,8 +126,9 @@ fn records_of_log_and_of_methods_have_the_fields_of_the_threads_spans() {
             "INFO t \"own fields win\" epoch=Int(2) lr=Float(0.5) span=Text(\"run\")",
             "INFO trainer \"method\" epoch=Int(1) lr=Float(0.5) span=Text(\"run\")",
             "WARN tracing \"macro\" loss=Int(3) epoch=Int(1) lr=Float(0.5) span=Text(\"run\")",
+            "INFO tracing \"macro 4\" epoch=Int(1) lr=Float(0.5) span=Text(\"run\")",
             "INFO t \"another thread\"",
-            "INFO t \"after\"",
+            "INFO tracing \"after 5\"",
         ]
     );
 }

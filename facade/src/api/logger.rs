@@ -11,6 +11,7 @@ use logcore_pipeline::RecordOrigin;
 use serde::Serialize;
 
 use crate::api::bars::{Bar, Data, Phase, Track};
+use crate::api::deferred::Message;
 use crate::api::goals::{Best, Logged};
 use crate::api::metrics::{MetricHandle, Metrics};
 use crate::logger::goals::Goal;
@@ -818,6 +819,16 @@ impl UnifiedLogger {
     /// ```
     pub fn finish(&self) -> FinishReport {
         registry::finish(&self.inner)
+    }
+}
+
+impl UnifiedLogger {
+    /// Logs a record of [`info!`](crate::info) and its siblings.
+    pub(crate) fn log_deferred(&self, record: &Record<'_>, message: &Message<'_>) {
+        match message.deferred {
+            Some(deferred) => self.inner.log_deferred(record, deferred, message.arguments),
+            None => self.log(record),
+        }
     }
 }
 

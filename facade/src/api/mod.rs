@@ -1,6 +1,7 @@
 //! The calls of a program: setting loggers up, and logging with them.
 
 pub(crate) mod bars;
+pub mod deferred;
 pub(crate) mod goals;
 #[cfg(feature = "gpu")]
 pub mod gpu;

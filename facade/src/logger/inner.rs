@@ -17,8 +17,8 @@ use logcore::{
     RunInfo, StopFlag, WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
-    LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordArrival, RecordOrigin,
-    print_notice, redact_in_notices,
+    DeferredArgument, DeferredMessage, LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation,
+    RecordArrival, RecordOrigin, print_notice, redact_in_notices,
 };
 
 use crate::logger::bars::BarState;
@@ -358,6 +358,27 @@ impl LoggerInner {
         }
     }
 
+    /// Logs a record without fields, whose message the writer may format. The caller formats if a
+    /// filter may look at the message, and if spans add fields.
+    pub(crate) fn log_deferred(
+        &self,
+        record: &log::Record<'_>,
+        message: DeferredMessage,
+        arguments: &[DeferredArgument<'_>],
+    ) {
+        if !self.wants(record.level()) {
+            return;
+        }
+        let origin = RecordOrigin::Addressed;
+        with_span_fields(record, |record| {
+            if self.is_filtered.load(Ordering::Acquire) || record.key_values().count() > 0 {
+                return self.log_complete(origin.into(), record);
+            }
+            self.outcome.count_record(record.level());
+            self.producer().record_deferred(origin, record, message, arguments);
+        });
+    }
+
     /// Logs a message from a method of the logger.
     #[inline]
     #[track_caller]
@@ -385,11 +406,7 @@ impl LoggerInner {
     }
 
     fn send(&self, arrival: RecordArrival, record: &log::Record<'_>) {
-        #[cfg(feature = "tracing")]
-        if logcore_tracing::is_installed() {
-            return logcore_tracing::with_span_fields(record, |record| self.log_complete(arrival, record));
-        }
-        self.log_complete(arrival, record);
+        with_span_fields(record, |record| self.log_complete(arrival, record));
     }
 
     /// Logs a record of a level that some sink wants, with no fields beside its own.
@@ -802,6 +819,16 @@ impl LoggerInner {
             limiter.report_dropped(self.producer());
         }
     }
+}
+
+/// Gives a record with the fields of the span that the thread is in, if the program has spans.
+#[inline]
+fn with_span_fields(record: &log::Record<'_>, give: impl FnOnce(&log::Record<'_>)) {
+    #[cfg(feature = "tracing")]
+    if logcore_tracing::is_installed() {
+        return logcore_tracing::with_span_fields(record, give);
+    }
+    give(record);
 }
 
 /// The key in a logger's levels that stands for the sinks that all loggers share, beside the names
