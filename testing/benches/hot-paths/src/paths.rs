@@ -109,6 +109,9 @@ impl Paths {
             path("global log::info!", move |step| {
                 with_line!(Line::at(step), log::info!(target: TARGET,));
             }),
+            path("facade::info!, four numbers, deferred", move |step| {
+                with_line!(Line::at(step), facade::info!(text,));
+            }),
             path("logger.info, a literal", move |_| text.info("the validation begins")),
             path("logger.debug, which nobody wants", move |step| {
                 text.debug(with_line!(Line::at(step), format_args!()));
