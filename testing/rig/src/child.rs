@@ -130,10 +130,12 @@ fn log(life: &ProcessPlan, thread: u64, logger: &UnifiedLogger, receipts: &CallR
     for number in 0.. {
         let call = ScriptedCall::new(life, thread, number);
         let line = call.line(life, thread, number);
-        match call.one_in(6000, 3) {
+        match (call.one_in(6000, 3), call.one_in(2, 8)) {
             // An error is delivered when the call returns.
-            true => logger.error(line),
-            false => logger.info(line),
+            (true, _) => logger.error(line),
+            (false, true) => logger.info(line),
+            // The writer formats the short ones.
+            (false, false) => facade::info!(logger, "{}", line),
         }
         receipts.returned(thread, CallKind::Lines, number + 1)?;
         if (!life.own_steps || thread == 0) && call.one_in(3, 4) {
