@@ -1,5 +1,7 @@
 //! The estimate of the remaining time, from the segments of a run.
 
+use std::f64::consts::FRAC_2_PI;
+
 use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
 /// Minimum number of segments whose scatter is meaningful.
@@ -26,6 +28,15 @@ const MIN_TREND_PART: f64 = 0.75;
 /// Part of a line that is left out for a check: the rest must still have half of the slope, or the
 /// pace has only changed.
 const SKIPPED_NEWEST_PART: f64 = 0.25;
+/// A segment this many times slower than both beside is slow by chance: the excess is a pause.
+const SPIKE_FACTOR: f64 = 2.0;
+/// Number of segments in a block. Blocks tell a change of the pace from noise.
+const SEGMENTS_PER_BLOCK: usize = 4;
+/// A block shows a change if its mean differs by this many standard errors. Smaller values see turns
+/// in heavy-tailed noise.
+const CHANGE_ERRORS: f64 = 2.0;
+/// Noise alone may look as if this part of the changes had not lasted.
+const UNLASTING_BY_CHANCE: f64 = 0.1;
 /// Limit for a falling trend: the rest of the run is at most twice as fast.
 const MIN_PACE_FACTOR: f64 = 0.5;
 
@@ -40,6 +51,10 @@ const MIN_PACE_FACTOR: f64 = 0.5;
 /// If a straight line fits more of the run than a constant pace does, the pace has a trend. The
 /// trend is assumed to continue for as long as it has lasted. Pauses are added by their share of
 /// the whole run.
+///
+/// A pace that has changed and changed back will do so again: on a shared machine, no change lasts.
+/// As far as the changes so far have not lasted, the estimate is a weighted mean over the whole run
+/// instead, which favors what is as near in the past as the rest is in the future.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forecast {
     /// Seconds per unit, now.
@@ -50,12 +65,16 @@ pub(crate) struct Forecast {
     span: f64,
     /// Seconds of pauses per unit.
     paused: f64,
+    /// Seconds per unit if no change lasts.
+    wandering: f64,
+    /// Part of the changes of the pace that have not lasted, from 0 to 1.
+    unlasting: f64,
 }
 
 impl Forecast {
-    /// Computes the forecast; `None` without segments. `smoothing` is the weight of a change of the
-    /// pace, from 0 (never) to 1 (at once).
-    pub(crate) fn of(segments: &[RunSegment], smoothing: f64) -> Option<Self> {
+    /// Computes the forecast for the `remaining` units; `None` without segments. `smoothing` is the
+    /// weight of a change of the pace, from 0 (never) to 1 (at once).
+    pub(crate) fn of(segments: &[RunSegment], smoothing: f64, remaining: f64) -> Option<Self> {
         if segments.is_empty() {
             return None;
         }
@@ -65,7 +84,8 @@ impl Forecast {
             return Some(Self::steady(pace_quantile(segments, 0.25), 0.0));
         }
         let typical = pace_quantile(segments, 0.5);
-        let settled = settled(segments, typical);
+        let mut without_spikes = [RunSegment::default(); MAX_SEGMENTS];
+        let settled = remove_spikes(settled(segments, typical), &mut without_spikes);
         let noise = noise(settled).max(MIN_NOISE * typical);
         let margin = (1.0 - smoothing) / smoothing * noise;
         let (mut steady, mut line) = (AgreedWindow::default(), AgreedWindow::default());
@@ -82,15 +102,17 @@ impl Forecast {
             }
         }
         let paused = settled.iter().map(|segment| segment.paused).sum::<f64>() / window.units;
-        match line.window.line() {
-            Some((pace, trend)) if is_trend(settled, trend, line.count, steady.count) => Some(Self {
-                pace,
-                trend,
-                span: line.window.units,
-                paused,
-            }),
-            _ => Some(Self::steady(steady.window.pace(), paused)),
+        let mut forecast = Self::steady(steady.window.pace(), paused);
+        if let Some((pace, trend)) = line.window.line()
+            && is_trend(settled, trend, line.count, steady.count)
+        {
+            (forecast.pace, forecast.trend, forecast.span) = (pace, trend, line.window.units);
         }
+        if smoothing > 0.0 {
+            forecast.unlasting = unlasting_part(settled);
+            forecast.wandering = wandering_pace(settled, window.units, remaining);
+        }
+        Some(forecast)
     }
 
     fn steady(pace: f64, paused: f64) -> Self {
@@ -99,6 +121,8 @@ impl Forecast {
             trend: 0.0,
             span: 0.0,
             paused,
+            wandering: pace,
+            unlasting: 0.0,
         }
     }
 
@@ -111,7 +135,7 @@ impl Forecast {
             self.span - self.span * self.span / 2.0 / units
         };
         let pace = (self.pace + self.trend * ahead).max(self.pace * MIN_PACE_FACTOR);
-        units * (pace + self.paused)
+        units * (pace + self.unlasting * (self.wandering - pace) + self.paused)
     }
 }
 
@@ -121,6 +145,22 @@ fn settled(segments: &[RunSegment], typical: f64) -> &[RunSegment] {
     let first = &segments[..segments.len() / 2];
     let warm_up = first.iter().take_while(|segment| segment.pace() > limit).count();
     &segments[warm_up..]
+}
+
+/// Copies the segments to `into`, with the excess of slow ones as pauses.
+fn remove_spikes<'a>(segments: &[RunSegment], into: &'a mut [RunSegment; MAX_SEGMENTS]) -> &'a [RunSegment] {
+    let into = &mut into[..segments.len()];
+    into.copy_from_slice(segments);
+    let pace = |at: usize| segments.get(at).map_or(0.0, RunSegment::pace);
+    for (at, segment) in into.iter_mut().enumerate() {
+        let beside = pace(at.wrapping_sub(1)).max(pace(at + 1));
+        let limit = SPIKE_FACTOR * beside * segment.units;
+        if segment.seconds > limit {
+            segment.paused += segment.seconds - limit;
+            segment.seconds = limit;
+        }
+    }
+    into
 }
 
 /// Returns `true` if the slope of the newest `count` segments is a trend, while a constant pace
@@ -134,6 +174,59 @@ fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) ->
     }
     let lasts = older.line().is_some_and(|(_, older)| older / slope >= 0.5);
     lasts && count as f64 >= MIN_TREND_REACH * steady as f64 && count as f64 >= MIN_TREND_PART * segments.len() as f64
+}
+
+/// Returns the part of the changes of the pace that have not lasted: 0 if the pace is constant, has
+/// changed once, or only rises or only falls.
+fn unlasting_part(segments: &[RunSegment]) -> f64 {
+    let blocks = || segments.rchunks_exact(SEGMENTS_PER_BLOCK).rev();
+    let pace = |block: &[RunSegment]| {
+        let (seconds, units) = block.iter().fold((0.0, 0.0), |sum, segment| {
+            (sum.0 + segment.seconds, sum.1 + segment.units)
+        });
+        seconds / units
+    };
+    let squares: f64 = blocks()
+        .map(|block| {
+            let mean = pace(block);
+            block.iter().map(|segment| (segment.pace() - mean).powi(2)).sum::<f64>()
+        })
+        .sum();
+    let variance = squares / (blocks().len() * (SEGMENTS_PER_BLOCK - 1)) as f64;
+    let error = CHANGE_ERRORS * (variance / SEGMENTS_PER_BLOCK as f64).sqrt();
+    let mut paces = blocks().map(pace);
+    let Some(first) = paces.next() else { return 0.0 };
+    // The level follows the pace only as far as the pace is certain to have changed.
+    let (mut level, mut changes) = (first, 0.0);
+    for pace in paces {
+        let changed = level.clamp(pace - error, pace + error);
+        changes += (changed - level).abs();
+        level = changed;
+    }
+    if changes == 0.0 {
+        return 0.0;
+    }
+    let unlasting = 1.0 - (level - first).abs() / changes;
+    ((unlasting - UNLASTING_BY_CHANCE) / (1.0 - UNLASTING_BY_CHANCE)).max(0.0)
+}
+
+/// Returns the expected pace at the middle of the remaining units if the pace wanders with equal
+/// strength on all scales ("flicker noise"), as that of a shared machine does.
+///
+/// The best weights of the past are then those with which a random walk in the plane that starts as
+/// far ahead first meets the past (the harmonic measure of a segment, as seen from its extension).
+fn wandering_pace(segments: &[RunSegment], units: f64, remaining: f64) -> f64 {
+    let ahead = remaining / 2.0;
+    let reach = (ahead + units) / ahead;
+    let (mut past, mut weight, mut pace) = (0.0, 0.0, 0.0);
+    for segment in segments.iter().rev() {
+        past += segment.units;
+        // The weight of all that is as near; rounding must not make the rest negative.
+        let near = (reach * past / (units - past).max(0.0)).sqrt().atan() * FRAC_2_PI;
+        pace += (near - weight) * segment.pace();
+        weight = near;
+    }
+    pace
 }
 
 /// Returns the standard deviation of a segment's pace, as far as it matters for a mean.

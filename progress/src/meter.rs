@@ -431,7 +431,7 @@ impl Meter {
         }
         let remaining = remaining as f64;
         let forecast = if self.options.smoothing < 1.0 {
-            self.history.forecast(self.options.smoothing, self.now.at)
+            self.history.forecast(self.options.smoothing, remaining, self.now.at)
         } else {
             None
         };
@@ -666,6 +666,24 @@ mod tests {
         let steps: Vec<u64> = (0..400).map(|i| 1000 + i).collect();
         let rest: f64 = (400..500).map(|i| f64::from(1000 + i) / 1e3).sum();
         assert!((eta_after(&steps) / rest - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_eta_expects_a_pace_that_has_turned_to_turn_again() {
+        let stretches = |paces: &[u64]| -> Vec<u64> { paces.iter().flat_map(|pace| [*pace; 80]).collect() };
+        let turning = eta_after(&stretches(&[10, 20, 10, 20, 10, 20]));
+        assert!((1.4..1.8).contains(&turning), "not 2 s: {turning}");
+        let changed = eta_after(&stretches(&[10, 10, 10, 10, 10, 20]));
+        assert!((changed - 2.0).abs() < 1e-6, "{changed}");
+    }
+
+    #[test]
+    fn the_eta_does_not_take_one_slow_segment_for_a_slower_pace() {
+        let mut steps: Vec<u64> = vec![10; 400];
+        // The second of two slow updates in a row is no pause.
+        (steps[396], steps[397]) = (50, 900);
+        // A pace of the newest segments alone would mean 30 s.
+        assert!(eta_after(&steps) < 2.0, "{}", eta_after(&steps));
     }
 
     #[test]

@@ -44,6 +44,16 @@ struct OpenSegment {
     paused: u64,
 }
 
+impl OpenSegment {
+    fn segment(&self) -> RunSegment {
+        RunSegment {
+            units: self.units as f64,
+            seconds: (self.nanos - self.paused) as f64 * 1e-9,
+            paused: self.paused as f64 * 1e-9,
+        }
+    }
+}
+
 impl PaceHistory {
     pub(crate) fn new() -> Self {
         Self {
@@ -82,13 +92,19 @@ impl PaceHistory {
         }
     }
 
-    /// Returns a forecast for the rest of the run; `None` without a complete segment.
-    pub(crate) fn forecast(&mut self, smoothing: f64, now: Instant) -> Option<Forecast> {
+    /// Returns a forecast for the `remaining` units; `None` without a complete segment.
+    pub(crate) fn forecast(&mut self, smoothing: f64, remaining: f64, now: Instant) -> Option<Forecast> {
         if self
             .forecast
             .is_none_or(|(_, made)| now.duration_since(made) >= FORECAST_AGE)
         {
-            self.forecast = Forecast::of(&self.segments, smoothing).map(|forecast| (forecast, now));
+            // Half of a segment is enough to notice a change.
+            let closed = self.segments.len();
+            if 2 * self.open.updates >= self.length && closed < MAX_SEGMENTS {
+                self.segments.push(self.open.segment());
+            }
+            self.forecast = Forecast::of(&self.segments, smoothing, remaining).map(|forecast| (forecast, now));
+            self.segments.truncate(closed);
         }
         self.forecast.map(|(forecast, _)| forecast)
     }
@@ -99,11 +115,7 @@ impl PaceHistory {
             return;
         }
         let open = mem::take(&mut self.open);
-        self.segments.push(RunSegment {
-            units: open.units as f64,
-            seconds: (open.nanos - open.paused) as f64 * 1e-9,
-            paused: open.paused as f64 * 1e-9,
-        });
+        self.segments.push(open.segment());
         self.updates += open.updates;
         if self.updates >= self.typical_until {
             self.typical_until = 2 * self.updates;

@@ -43,19 +43,6 @@ pub const KINDS: &[RunKind] = &[
     }),
 ];
 
-/// Two runs of the example `train` while builds took the same two cores; the seed says which. From
-/// the times of the rows in `metrics.jsonl`, which went by 4 ms there.
-pub const RECORDED: RunKind = ("recorded", recorded);
-
-fn recorded(seed: u64) -> Vec<f64> {
-    let runs: Vec<&str> = include_str!("recorded.txt").lines().collect();
-    let run = runs[seed as usize % runs.len()];
-    // In milliseconds.
-    run.split(' ')
-        .map(|millis| millis.parse::<u32>().map_or(0.0, f64::from) * 1e-3)
-        .collect()
-}
-
 /// The steps of a run, changed by one property after the other.
 struct TraceBuilder {
     rng: Rng,
