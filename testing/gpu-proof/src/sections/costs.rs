@@ -179,7 +179,8 @@ fn seconds_of_readers() -> Option<f64> {
     for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
         let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
         // The kernel keeps fifteen bytes of a name.
-        if !["logcore-samplin", "gpu-sampler"].contains(&name.trim_end()) {
+        let is_reader = |reader: &str| name.trim_end() == &reader[..reader.len().min(15)];
+        if !["logcore-sampling", "gpu-sampler"].into_iter().any(is_reader) {
             continue;
         }
         let statistics = fs::read_to_string(thread.path().join("schedstat")).ok()?;
