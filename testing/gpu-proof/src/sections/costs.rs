@@ -1,4 +1,4 @@
-//! What readings cost.
+//! The cost of readings.
 
 use std::fs;
 use std::thread;
