@@ -166,7 +166,9 @@ pub use log;
 pub use serde_json;
 
 pub use self::alert::{Alert, AlertLevel};
-pub use self::config::{LogConfig, OnFull, ProgressRows, RingPlace, SiteLimit, WatchedLevels};
+pub use self::config::{
+    LogConfig, OnFull, OnSignal, ProgressRows, RingPlace, Rule, RuleAnswer, SiteLimit, WatchedLevels,
+};
 pub use self::deadline::Deadline;
 pub use self::directives::{Directives, canonical_name, is_same_name, is_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError, SinkErrorKind};
@@ -204,7 +206,7 @@ pub use self::run_manifest::{RunAttempt, RunManifest, RunState};
 pub use self::secret::{Secret, redacted};
 pub use self::sink::{EventKind, PendingDelivery, Sink};
 pub use self::sink_books::{BookUnit, SinkBooks};
-pub use self::stop_flag::StopFlag;
+pub use self::stop_flag::{StopFlag, StopReason};
 pub use self::stored_row::{StoredRow, SupersededRows};
 pub use self::suppression::{is_logging_suppressed, suppress_logging};
 pub use self::time_zone::local_time_zone;

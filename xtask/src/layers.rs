@@ -13,11 +13,12 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("logcore-metrics", &["logcore"]),
     ("logcore-progress", &["logcore"]),
     ("logcore-gpu", &["logcore"]),
+    ("logcore-health", &["logcore"]),
     ("logcore-pipeline", &["logcore"]),
     ("logcore-appender", &["logcore"]),
     ("logcore-delivery", &["logcore"]),
     ("logcore-memory", &["logcore"]),
-    ("logcore-runs", &["logcore", "logcore-tensorboard"]),
+    ("logcore-runs", &["logcore", "logcore-health", "logcore-tensorboard"]),
     ("logcore-file", &["logcore", "logcore-appender", "logcore-formatters"]),
     ("logcore-jsonl", &["logcore", "logcore-appender"]),
     (

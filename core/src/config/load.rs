@@ -236,7 +236,10 @@ impl From<&LogConfig> for LogConfig {
 
 /// Fields of the type `Option` of a number. Their present value may not show that they take
 /// numbers.
-const OPTIONAL_NUMBERS: [&str; 2] = ["rank", "world_size"];
+const OPTIONAL_NUMBERS: [&str; 4] = ["rank", "world_size", "flops_per_sample", "peak_flops"];
+
+/// The field whose variable holds a JSON array of tables, and no list of texts.
+const TABLES: &str = "rules";
 
 /// Parses a variable as the type of the present value of the field.
 fn from_variable(present: &Value, field: &str, text: &str) -> Result<Value, ConfigError> {
@@ -253,6 +256,14 @@ fn from_variable(present: &Value, field: &str, text: &str) -> Result<Value, Conf
                 return Err(refuse("use a number"));
             }
             number
+        }
+        _ if field == TABLES => {
+            let tables: Value =
+                serde_json::from_str(text).map_err(|error| refuse(&format!("use a JSON array of objects: {error}")))?;
+            if !tables.is_array() {
+                return Err(refuse("use a JSON array of objects"));
+            }
+            tables
         }
         Value::Array(_) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
         Value::Object(_) => {

@@ -6,9 +6,11 @@
 //! the environment before the file, and the file before the defaults. A config that code gives as
 //! it is heeds no `LOGCORE_…` variables.
 
+mod duration_text;
 mod filename;
 mod level;
 mod load;
+mod rule;
 mod serde_form;
 mod site_limit;
 mod toml_depth;
@@ -17,14 +19,16 @@ mod watched_levels;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::duration_text::parse_duration;
 pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
+pub use self::rule::{Rule, RuleAnswer};
 pub use self::site_limit::SiteLimit;
 pub use self::watched_levels::WatchedLevels;
 use crate::{ConfigError, Directives, Redaction, redacted, secret};
@@ -209,6 +213,26 @@ pub struct LogConfig {
     /// Names of spans of `tracing` whose time is a metric: `time/<name>_ms`, summed for each step.
     /// Needs the feature `tracing` of the facade. Default: none.
     pub span_metrics: Vec<String>,
+    /// Values of metrics to report; without any, one rule reports values that are no finite number.
+    pub rules: Vec<Rule>,
+    /// Time without an update of a progress and without a new step after which a stall is reported,
+    /// such as `10m`; `off` for never. It is at least ten times the usual time between two. Default:
+    /// `10m`.
+    pub stall_after: String,
+    /// Answer to the first SIGTERM or SIGUSR1. The first logger of a process decides. Default: end.
+    pub on_signal: OnSignal,
+    /// The moment at which the run has to be over, such as `2026-11-30T18:00:00Z`; `off` for none;
+    /// empty for SLURM's end of the job, if there is one. The request to stop comes before by `grace`
+    /// and the longest time that a phase `checkpoint` took. Default: empty.
+    pub stop_before: String,
+    /// Time that a program has between the request to stop and its end, in seconds. Default: 30.
+    pub grace: f64,
+    /// Floating-point operations of a training step for one sample, forward and backward. With
+    /// `peak_flops` rows have `throughput/mfu`. Default: unknown.
+    pub flops_per_sample: Option<f64>,
+    /// Floating-point operations a second that the process can do at most, on all of its devices.
+    /// Default: unknown.
+    pub peak_flops: Option<f64>,
     /// Time limit of `flush`, in seconds. Default: 5.
     pub flush_timeout: f64,
     /// Time limit of `finish`, in seconds. Default: 30.
@@ -263,6 +287,14 @@ impl LogConfig {
                 format!("use from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes"),
             ));
         }
+        for (at, rule) in self.rules.iter().enumerate() {
+            rule.validate(at)?;
+        }
+        self.stall_duration()?;
+        self.stop_time()?;
+        require_operations("flops_per_sample", self.flops_per_sample)?;
+        require_operations("peak_flops", self.peak_flops)?;
+        require_seconds("grace", self.grace)?;
         require_seconds("rank_wait", self.rank_wait)?;
         require_seconds("flush_timeout", self.flush_timeout)?;
         require_seconds("finish_timeout", self.finish_timeout)?;
@@ -351,6 +383,63 @@ impl LogConfig {
             redaction.hide_in(&mut shown);
         }
         shown
+    }
+
+    /// Parses the field `stall_after`. Returns `None` if stalls are not reported.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(LogConfig::default().stall_duration()?, Some(Duration::from_secs(600)));
+    /// # Ok::<(), logcore::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the field is neither a time nor `off`.
+    pub fn stall_duration(&self) -> Result<Option<Duration>, ConfigError> {
+        match self.stall_after.trim() {
+            "off" => Ok(None),
+            text => match parse_duration(text).filter(|time| !time.is_zero()) {
+                Some(time) => Ok(Some(time)),
+                None => Err(ConfigError::new(
+                    "stall_after",
+                    format!("{text:?}"),
+                    "use a time, such as `10m`, `90s` or `2h`, or `off`",
+                )),
+            },
+        }
+    }
+
+    /// Parses the field `stop_before`. Returns `None` if the field names no moment.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use std::time::{Duration, UNIX_EPOCH};
+    ///
+    /// let config = LogConfig { stop_before: "1970-01-02T00:00:00Z".into(), ..LogConfig::default() };
+    /// assert_eq!(config.stop_time()?, Some(UNIX_EPOCH + Duration::from_secs(86_400)));
+    /// # Ok::<(), logcore::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the field is no time with an offset, no number of seconds since 1970, not empty and not
+    /// `off`.
+    pub fn stop_time(&self) -> Result<Option<SystemTime>, ConfigError> {
+        match self.stop_before.trim() {
+            "" | "off" => Ok(None),
+            text => match parse_moment(text) {
+                Some(time) => Ok(Some(time)),
+                None => Err(ConfigError::new(
+                    "stop_before",
+                    format!("{text:?}"),
+                    "use a time with its offset, such as `2026-11-30T18:00:00Z`, a number of seconds since 1970, or \
+                     `off`",
+                )),
+            },
+        }
     }
 
     /// Returns `flush_timeout` as a duration.
@@ -445,6 +534,13 @@ impl Default for LogConfig {
             finish_summary: true,
             report: false,
             span_metrics: Vec::new(),
+            rules: Vec::new(),
+            stall_after: "10m".to_owned(),
+            on_signal: OnSignal::End,
+            stop_before: String::new(),
+            grace: 30.0,
+            flops_per_sample: None,
+            peak_flops: None,
             flush_timeout: 5.0,
             finish_timeout: 30.0,
         }
@@ -479,6 +575,25 @@ pub enum OnFull {
     Wait,
     /// The call drops its data, counts the drop, and returns at once.
     Drop,
+}
+
+/// The answer to the first SIGTERM or SIGUSR1.
+///
+/// ```
+/// use logcore::OnSignal;
+///
+/// assert_eq!(serde_json::from_str::<OnSignal>(r#""ask""#).unwrap(), OnSignal::Ask);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnSignal {
+    /// SIGTERM finishes the loggers and ends the process. SIGUSR1 is left alone.
+    #[default]
+    End,
+    /// The signal asks the program to stop: `stop_requested` is true. The second one ends the
+    /// process, and so does the first one if nobody has asked within `grace`.
+    Ask,
 }
 
 /// The rows that have values of the families `throughput/` and `progress/`.
@@ -540,11 +655,31 @@ const MIN_RING_BYTES: usize = 4096;
 /// A larger ring only hides a sink that is too slow.
 const MAX_RING_BYTES: usize = 1 << 30;
 
+/// Parses a time with its offset, or a number of seconds, from 1970 on.
+fn parse_moment(text: &str) -> Option<SystemTime> {
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => text.parse::<jiff::Timestamp>().ok()?.as_second().try_into().ok()?,
+    };
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
 fn require_at_least_one(field: &str, value: usize) -> Result<(), ConfigError> {
     if value == 0 {
         return Err(ConfigError::new(field, value, "use at least 1; the default is 100"));
     }
     Ok(())
+}
+
+fn require_operations(field: &str, value: Option<f64>) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if !(value.is_finite() && value > 0.0) => Err(ConfigError::new(
+            field,
+            value,
+            "use a number of floating-point operations above 0, or omit the field",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn require_seconds(field: &str, value: f64) -> Result<(), ConfigError> {
@@ -566,7 +701,7 @@ mod tests {
     #[test]
     fn validate_names_the_invalid_field() {
         type BreakConfig = fn(&mut LogConfig);
-        let wrong: [(&str, BreakConfig); 18] = [
+        let wrong: [(&str, BreakConfig); 24] = [
             ("progress_window", |c| c.progress_window = 0),
             ("metrics_window", |c| c.metrics_window = 0),
             ("progress_smoothing", |c| c.progress_smoothing = 1.01),
@@ -583,6 +718,12 @@ mod tests {
             ("limit_per_site", |c| c.limit_per_site = "many".into()),
             ("redact[1]", |c| c.redact = vec!["fine".into(), "(".into()]),
             ("ring_bytes", |c| c.ring_bytes = 0),
+            ("rules[0].metric", |c| c.rules = vec![Rule::default()]),
+            ("stall_after", |c| c.stall_after = "never".into()),
+            ("stop_before", |c| c.stop_before = "tomorrow".into()),
+            ("grace", |c| c.grace = -1.0),
+            ("flops_per_sample", |c| c.flops_per_sample = Some(0.0)),
+            ("peak_flops", |c| c.peak_flops = Some(f64::INFINITY)),
             ("flush_timeout", |c| c.flush_timeout = -1.0),
             ("finish_timeout", |c| c.finish_timeout = f64::NAN),
         ];

@@ -7,7 +7,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{LogConfig, OnFull, ProgressRows, RingPlace, level};
+use super::{LogConfig, OnFull, OnSignal, ProgressRows, RingPlace, Rule, level};
 
 /// The fields of [`LogConfig`], for serde. `LogConfig` implements the serde traits itself, because
 /// its errors name the field and a remedy. The compiler reports a field that is missing here.
@@ -69,6 +69,13 @@ pub(super) struct ConfigFields {
     finish_summary: bool,
     report: bool,
     span_metrics: Vec<String>,
+    rules: Vec<Rule>,
+    stall_after: String,
+    on_signal: OnSignal,
+    stop_before: String,
+    grace: f64,
+    flops_per_sample: Option<f64>,
+    peak_flops: Option<f64>,
     flush_timeout: f64,
     finish_timeout: f64,
 }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::duration_text::parse_duration;
 use crate::ConfigError;
 
 /// The number of records that one place in the code may emit per period: `100/10s`.
 ///
-/// The units of the period are `ms`, `s`, `min` and `h`.
+/// The units of the period are `ms`, `s`, `m` or `min`, and `h`.
 ///
 /// ```
 /// use logcore::SiteLimit;
@@ -51,7 +52,7 @@ impl FromStr for SiteLimit {
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let parse = || {
             let (records, period) = text.split_once('/')?;
-            let (records, period) = (records.trim().parse().ok()?, parse_period(period.trim())?);
+            let (records, period) = (records.trim().parse().ok()?, parse_duration(period)?);
             (records > 0 && !period.is_zero()).then_some(Self { records, period })
         };
         let remedy = "use a number of records and a period, such as `100/10s`, `1/500ms`, `5/2min` or `20/1h`";
@@ -62,18 +63,6 @@ impl FromStr for SiteLimit {
 impl fmt::Display for SiteLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{:?}", self.records, self.period)
-    }
-}
-
-fn parse_period(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let number: u64 = number.parse().ok()?;
-    match unit.trim() {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "min" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
     }
 }
 

@@ -1,0 +1,1 @@
+//! Watches a training run, for `logcore-facade` and for readers of runs.
