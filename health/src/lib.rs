@@ -1,1 +1,3 @@
 //! Watches a training run, for `logcore-facade` and for readers of runs.
+
+pub mod event;
