@@ -1,4 +1,5 @@
 //! Watches a training run, for `logcore-facade` and for readers of runs.
 
+pub mod agreement;
 pub mod event;
 pub mod slot;
