@@ -2,4 +2,5 @@
 
 pub mod agreement;
 pub mod event;
+pub mod skew;
 pub mod slot;

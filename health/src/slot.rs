@@ -84,6 +84,10 @@ pub struct RankState {
     pub pace: f32,
     /// The innermost phase at the time of the writing.
     pub phase: RankPhase,
+    /// A mark of what the thread of the last movement waits for in the kernel, from
+    /// [`mark_wait`]; 0 if it waits for nothing, for several things in turn, or for what could not
+    /// be read.
+    pub wait: u16,
 }
 
 /// The phase that a rank is in.
@@ -130,6 +134,7 @@ impl RankState {
             data_share: 0.0,
             pace: 0.0,
             phase: RankPhase::Startup,
+            wait: 0,
         }
     }
 
@@ -141,7 +146,7 @@ impl RankState {
     /// | 4 to 15 | rank, attempt, pid |
     /// | 16 to 39 | step; time and last movement in milliseconds since 1970 |
     /// | 40 to 51 | step seconds, data share, pace |
-    /// | 52 to 55 | phase; flags, of which bit 0 says that there is a step; two zeros |
+    /// | 52 to 55 | phase; flags, of which bit 0 says that there is a step; mark of the wait |
     /// | 56 to 63 | FNV-1a, of 64 bits, over the bytes before |
     ///
     /// Numbers that no reader would accept are written as 0.
@@ -166,6 +171,7 @@ impl RankState {
         bytes[48..52].copy_from_slice(&pace.to_le_bytes());
         bytes[52] = self.phase.number();
         bytes[53] = if self.step.is_some() { HAS_STEP } else { 0 };
+        bytes[54..56].copy_from_slice(&self.wait.to_le_bytes());
         let sum = fnv_1a(&bytes[..SUM_AT]);
         bytes[SUM_AT..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -192,6 +198,7 @@ impl RankState {
             data_share: float(44, 1.0)?,
             pace: float(48, MAX_PACE)?,
             phase: RankPhase::from_number(bytes[52])?,
+            wait: u16::from_le_bytes(part(bytes, 54)),
         })
     }
 
@@ -210,6 +217,22 @@ impl RankState {
         let apart = now.duration_since(self.time).unwrap_or_else(|error| error.duration());
         apart < FRESH_FOR
     }
+}
+
+/// Returns the mark of a wait of a thread, for [`RankState::wait`]: equal waits have equal marks, on
+/// all hosts. Never 0.
+///
+/// ```
+/// use logcore_health::slot::mark_wait;
+///
+/// assert_eq!(mark_wait("futex_wait_queue"), mark_wait("futex_wait_queue"));
+/// assert_ne!(mark_wait("futex_wait_queue"), mark_wait("pipe_read"));
+/// ```
+#[must_use]
+pub fn mark_wait(name: &str) -> u16 {
+    let sum = fnv_1a(name.as_bytes());
+    // The high bits of FNV-1a are mixed best.
+    ((sum >> 48) as u16).max(1)
 }
 
 impl RankPhase {
@@ -438,18 +461,21 @@ mod tests {
     fn any_state() -> impl Strategy<Value = RankState> {
         let numbers = (any::<[u32; 3]>(), proptest::option::of(any::<u64>()), any::<[u32; 2]>());
         let floats = (0.0..f32::MAX, 0.0..=1.0_f32, 0.0..=MAX_PACE);
-        (numbers, floats, 0..8_u8).prop_map(|(([rank, attempt, pid], step, times), floats, phase)| RankState {
-            rank,
-            attempt,
-            pid,
-            step,
-            time: UNIX_EPOCH + Duration::from_millis(times[0].into()),
-            moved: UNIX_EPOCH + Duration::from_millis(u64::from(times[1]) << 10),
-            step_seconds: floats.0,
-            data_share: floats.1,
-            pace: floats.2,
-            phase: RankPhase::from_number(phase).unwrap(),
-        })
+        (numbers, floats, 0..8_u8, any::<u16>()).prop_map(
+            |(([rank, attempt, pid], step, times), floats, phase, wait)| RankState {
+                rank,
+                attempt,
+                pid,
+                step,
+                time: UNIX_EPOCH + Duration::from_millis(times[0].into()),
+                moved: UNIX_EPOCH + Duration::from_millis(u64::from(times[1]) << 10),
+                step_seconds: floats.0,
+                data_share: floats.1,
+                pace: floats.2,
+                phase: RankPhase::from_number(phase).unwrap(),
+                wait,
+            },
+        )
     }
 
     #[test]
@@ -460,7 +486,7 @@ mod tests {
         state.time = UNIX_EPOCH + Duration::from_millis(4);
         state.moved = UNIX_EPOCH + Duration::from_millis(5);
         (state.step_seconds, state.data_share, state.pace) = (1.0, 0.5, 2.0);
-        state.phase = RankPhase::Eval;
+        (state.phase, state.wait) = (RankPhase::Eval, 0x0a09);
         let bytes = state.to_bytes();
         assert_eq!(&bytes[..8], b"LCS1\x01\x02\x03\x04");
         assert_eq!(bytes[8..16], [2, 0, 0, 0, 3, 0, 0, 0]);
@@ -468,7 +494,7 @@ mod tests {
         assert_eq!(bytes[24..40], [4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(
             bytes[40..56],
-            [0, 0, 0x80, 0x3f, 0, 0, 0, 0x3f, 0, 0, 0, 0x40, 3, 1, 0, 0]
+            [0, 0, 0x80, 0x3f, 0, 0, 0, 0x3f, 0, 0, 0, 0x40, 3, 1, 9, 10]
         );
         // The reference value of the empty text, and of "a".
         assert_eq!(

@@ -1,0 +1,806 @@
+//! Ranks that are slower than the others, and the rank that stopped first.
+//!
+//! # Which slowness can be seen
+//!
+//! In synchronous training all ranks do the same number of steps in a second: whoever is ready first
+//! waits in the next collective for the last. So a rank that holds the others up is not seen by its
+//! steps, but by what it does while the others wait:
+//!
+//! - A rank that **waits for data** spends a larger share of the step in the phase `data` than the
+//!   median rank. Always seen, if the program has this phase (`logger.data` makes it).
+//! - A rank that **computes longer** is seen if the program gives the collective a phase of its own,
+//!   such as `phase("sync")`: the time of a step is then what the rank does itself. Otherwise the
+//!   time of a step includes the wait for the others, and is the same for all; nothing is said then.
+//! - Ranks that do not wait for each other (asynchronous training, local steps) have times of their
+//!   own, and both causes are seen.
+//!
+//! A rank with the largest wait for data is not certainly the one that all others wait for: another
+//! rank may compute longer still, unseen. The wait itself is true.
+//!
+//! The median is that of the other ranks; of two middle ones the slower. With two ranks, one is
+//! compared with the other. If most ranks are slow, none is slower than the median.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::slot::{RankPhase, RankState};
+
+/// Number of steps for which a rank is slower before this is told.
+const TOLD_AFTER: u64 = 200;
+
+/// Most steps that one look counts: so many looks find the rank slow before this is told, however
+/// quick the steps are.
+const MOST_A_LOOK: u64 = TOLD_AFTER / 10;
+
+/// Number of steps after the first look that say nothing: compilers, caches and loaders warm up.
+const WARM_UP: u64 = 100;
+
+/// A rank is slow if it takes so many times as long as the median.
+const SLOW: f64 = 1.2;
+
+/// A rank that was told stays slow until it takes less than so many times as long.
+const STILL_SLOW: f64 = 1.1;
+
+/// Greatest factor that is stated.
+const MAX_FACTOR: f64 = 1000.0;
+
+/// Number of steps over which [`StepGauge`] averages.
+const AVERAGE_STEPS: f64 = 20.0;
+
+/// A step counts at most so many times the average.
+const LONGEST_STEP: f64 = 4.0;
+
+/// Ranks that are no more steps apart wait for each other. More than one, because the calls of
+/// a program may run ahead of its accelerator.
+const LOCK_STEP: u64 = 3;
+
+/// Time by which clocks of hosts may differ, and slots be late, when moments of two ranks are
+/// compared.
+const CLOCKS: Duration = Duration::from_secs(5);
+
+/// Age of a slot, beside the newest, after which its process is taken for dead or stopped. Attribute
+/// caches of NFS make no slot as old.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+
+/// Finds ranks that are slower than the median rank for 200 steps.
+///
+/// Each look takes the slots of all ranks, and is cheap: any rhythm from one second to half a minute
+/// will do. The first 100 steps of a rank say nothing, and nothing is judged while a rank is in
+/// a phase in which no steps go on, because the others may be waiting for it. Slots that are
+/// [old](RankState::is_fresh) are passed over.
+///
+/// ```
+/// use std::time::Duration;
+/// use logcore_health::skew::{SkewCause, SkewChange, SkewWatch};
+/// use logcore_health::slot::{RankPhase, RankState};
+///
+/// let mut watch = SkewWatch::new();
+/// let mut slots = [0, 1, 2].map(|rank| RankState::new(rank, 1));
+/// let start = slots[0].time;
+/// let mut told = Vec::new();
+/// for second in 0..60 {
+///     for slot in &mut slots {
+///         slot.time = start + Duration::from_secs(second);
+///         slot.step = Some(second * 10);
+///         slot.step_seconds = 0.1;
+///         slot.phase = RankPhase::Step;
+///     }
+///     slots[2].data_share = 0.5;
+///     told.extend(watch.observe(&slots, slots[0].time));
+/// }
+/// let [SkewChange::Began(skew)] = &told[..] else { panic!("{told:?}") };
+/// assert_eq!((skew.rank, skew.cause), (2, SkewCause::Data { share: 0.5 }));
+/// assert_eq!(
+///     skew.to_string(),
+///     "rank 2 is slower than the others by a factor of 2.0 for 200 steps: \
+///      it waits for data 50 % of the time"
+/// );
+/// ```
+#[derive(Debug, Default)]
+pub struct SkewWatch {
+    ranks: BTreeMap<u32, Course>,
+}
+
+/// News of a rank; see [`SkewWatch::observe`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum SkewChange {
+    /// The rank has been slower than the median for 200 steps.
+    Began(Skew),
+    /// The rank is as fast as the others again. The value describes the whole episode.
+    Ended(Skew),
+}
+
+/// A rank that is slower than the others, and why.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Skew {
+    /// Number of the rank.
+    pub rank: u32,
+    /// How many times as long a step takes as that of the median rank, or as it would with the
+    /// median's wait for data, whichever is more; the mean over these steps.
+    pub factor: f32,
+    /// Number of steps since the rank became slow.
+    pub steps: u64,
+    /// The cause.
+    pub cause: SkewCause,
+}
+
+/// The cause of a [`Skew`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum SkewCause {
+    /// The rank waits for data.
+    Data {
+        /// Share of a step, from 0 to 1.
+        share: f32,
+    },
+    /// The step itself takes longer.
+    Step,
+}
+
+impl SkewWatch {
+    /// Creates a watch that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks at the slots of all ranks at the time `now`, and returns what has changed. An episode
+    /// is told once, and its end once. A rank that ends while it is slow ends its episode in silence.
+    pub fn observe(&mut self, slots: &[RankState], now: SystemTime) -> Vec<SkewChange> {
+        let mut judged = Vec::new();
+        let mut is_held_up = false;
+        for slot in slots {
+            if slot.phase == RankPhase::Ended {
+                self.ranks.remove(&slot.rank);
+                continue;
+            }
+            let Some(step) = slot.step.filter(|_| slot.is_fresh(now)) else {
+                continue;
+            };
+            let course = self.ranks.entry(slot.rank).or_insert_with(|| Course::starting_at(step));
+            let done = course.advance(step);
+            if course.warm_up > 0 {
+                continue;
+            }
+            is_held_up |= !slot.phase.is_moving();
+            judged.extend(Pace::of(slot).map(|pace| (slot.rank, done, pace)));
+        }
+        if is_held_up || judged.len() < 2 {
+            return Vec::new();
+        }
+        let seconds = Sorted::new(judged.iter().map(|(_, _, pace)| pace.seconds));
+        let waits = Sorted::new(judged.iter().map(|(_, _, pace)| pace.wait));
+        let mut changes = Vec::new();
+        for (rank, done, pace) in judged {
+            let verdict = pace.judge(seconds.median_without(pace.seconds), waits.median_without(pace.wait));
+            if let Some(course) = self.ranks.get_mut(&rank) {
+                changes.extend(course.weigh(rank, done, verdict));
+            }
+        }
+        changes
+    }
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rank, factor, steps) = (self.rank, self.factor, self.steps);
+        write!(
+            f,
+            "rank {rank} is slower than the others by a factor of {factor:.1} for {steps} steps: "
+        )?;
+        match self.cause {
+            SkewCause::Data { share } => write!(f, "it waits for data {:.0} % of the time", share * 100.0),
+            SkewCause::Step => f.write_str("the step itself takes longer"),
+        }
+    }
+}
+
+/// Averages the steps of this rank, for the numbers in its slot.
+///
+/// A single step counts at most four times the average: a rank that waits once for another, which
+/// evaluates or saves, does not become a slow one.
+///
+/// ```
+/// use std::time::Duration;
+/// use logcore_health::skew::StepGauge;
+/// use logcore_health::slot::RankState;
+///
+/// let mut gauge = StepGauge::default();
+/// // Ten steps in two seconds, of which half a second went by with waiting for data.
+/// gauge.note(10, Duration::from_secs(2), Duration::from_millis(500));
+/// let mut state = RankState::new(0, 1);
+/// gauge.fill(&mut state);
+/// assert_eq!((state.step_seconds, state.data_share, state.pace), (0.2, 0.25, 5.0));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct StepGauge {
+    /// Average seconds of a step, and of its wait for data.
+    average: Option<(f64, f64)>,
+    /// Number of steps so far.
+    steps: f64,
+}
+
+impl StepGauge {
+    /// Notes that `steps` steps took the time `elapsed`, of which the rank waited for data for the
+    /// time `waited`. Both are without the time in phases that are no part of a step: evaluation,
+    /// checkpoints, pauses, and phases of the program's own. Without a step, nothing is noted; pass
+    /// the time on with the next step.
+    pub fn note(&mut self, steps: u64, elapsed: Duration, waited: Duration) {
+        if steps == 0 {
+            return;
+        }
+        let count = steps as f64;
+        let (mut seconds, mut wait) = (elapsed.as_secs_f64() / count, waited.as_secs_f64() / count);
+        wait = wait.min(seconds);
+        self.steps += count;
+        let Some((average, average_wait)) = &mut self.average else {
+            self.average = Some((seconds, wait));
+            return;
+        };
+        if self.steps > AVERAGE_STEPS && seconds > *average * LONGEST_STEP {
+            wait *= *average * LONGEST_STEP / seconds;
+            seconds = *average * LONGEST_STEP;
+        }
+        // The first steps have equal weights; later, older ones fade.
+        let fading = 1.0 - (1.0 - 1.0 / AVERAGE_STEPS).powf(count);
+        let weight = fading.max(count / self.steps);
+        *average += (seconds - *average) * weight;
+        *average_wait += (wait - *average_wait) * weight;
+    }
+
+    /// Writes the averages into a slot: the seconds of a step, the share of data, the pace.
+    pub fn fill(&self, state: &mut RankState) {
+        let (seconds, wait) = self.average.unwrap_or_default();
+        let is_known = seconds > 0.0;
+        state.step_seconds = seconds as f32;
+        state.data_share = if is_known { (wait / seconds) as f32 } else { 0.0 };
+        state.pace = if is_known { (1.0 / seconds) as f32 } else { 0.0 };
+    }
+}
+
+/// Returns the rank that stopped first in a run in which nothing moves, or `None` if this cannot be
+/// known. Ranks in phases in which no steps go on are left out, and so are ranks without a step if
+/// others have one: not every rank may report its progress.
+///
+/// The clues, the surest first; a later one decides among the ranks that the earlier ones leave:
+///
+/// 1. A process that is dead or stopped: its slot ends about when the last rank moved, and more than
+///    a minute before the newest slot.
+/// 2. Of ranks in lock step, no more than three steps apart, the one at the lowest step: the others
+///    wait for it.
+/// 3. Of ranks at one step, the only one that waits for data: the others are past that.
+/// 4. The rank that has not moved for longest, by its own clock and by that of this host, if all
+///    others moved more than five seconds and two steps later.
+/// 5. Of three ranks or more at one step, the only one that waits for something else in the kernel
+///    ([`RankState::wait`]), while all others wait for the same.
+///
+/// ```
+/// use logcore_health::skew::first_stopped;
+/// use logcore_health::slot::{RankPhase, RankState};
+///
+/// let mut slots = [0, 1, 2].map(|rank| RankState::new(rank, 1));
+/// for slot in &mut slots {
+///     (slot.step, slot.phase) = (Some(130), RankPhase::Step);
+/// }
+/// assert_eq!(first_stopped(&slots), None);
+/// slots[1].step = Some(129);
+/// assert_eq!(first_stopped(&slots).unwrap().rank, 1);
+/// ```
+#[must_use]
+pub fn first_stopped(slots: &[RankState]) -> Option<&RankState> {
+    let mut suspects: Vec<&RankState> = slots
+        .iter()
+        .filter(|slot| slot.phase.is_moving() || slot.phase == RankPhase::Startup)
+        .collect();
+    keep(&mut suspects, |suspect, _| suspect.step.is_some());
+    if suspects.len() < 2 {
+        return None;
+    }
+    let newest = slots.iter().map(|slot| slot.time).max();
+    let last_moved = suspects.iter().map(|suspect| suspect.moved).max();
+    keep(&mut suspects, |suspect, _| {
+        // A process that died long after the run had stopped is not the one that stopped the run.
+        let died_at_the_end = !is_later(suspect.time, last_moved, margin_of(suspect));
+        died_at_the_end && newest.is_some_and(|newest| is_later(newest, Some(suspect.time), DEAD_AFTER))
+    });
+    let lowest = suspects.iter().filter_map(|suspect| suspect.step).min();
+    let highest = suspects.iter().filter_map(|suspect| suspect.step).max();
+    let apart = highest.unwrap_or_default() - lowest.unwrap_or_default();
+    if apart <= LOCK_STEP {
+        keep(&mut suspects, |suspect, _| suspect.step == lowest);
+        keep(&mut suspects, |suspect, all| is_only_reader(suspect, all));
+    }
+    keep(&mut suspects, stands_longest);
+    if apart <= LOCK_STEP {
+        keep(&mut suspects, waits_alone);
+    }
+    match suspects[..] {
+        [only] => Some(only),
+        _ => None,
+    }
+}
+
+/// Keeps the suspects that have a clue against them; all, if none has.
+fn keep(suspects: &mut Vec<&RankState>, has_clue: impl Fn(&RankState, &[&RankState]) -> bool) {
+    let all = suspects.clone();
+    suspects.retain(|suspect| has_clue(suspect, &all));
+    if suspects.is_empty() {
+        *suspects = all;
+    }
+}
+
+fn is_only_reader(suspect: &RankState, suspects: &[&RankState]) -> bool {
+    let reads = |suspect: &RankState| suspect.phase == RankPhase::Data;
+    reads(suspect) && suspects.iter().filter(|suspect| reads(suspect)).count() == 1
+}
+
+fn stands_longest(suspect: &RankState, suspects: &[&RankState]) -> bool {
+    let margin = margin_of(suspect);
+    // Before the first step, the moment is that of the start, which differs by nature.
+    suspect.step.is_some()
+        && suspects.iter().all(|other| {
+            let is_longer = quiet_of(suspect) > quiet_of(other).saturating_add(margin);
+            other.rank == suspect.rank || (is_longer && is_later(other.moved, Some(suspect.moved), margin))
+        })
+}
+
+fn waits_alone(suspect: &RankState, suspects: &[&RankState]) -> bool {
+    let mut others = suspects
+        .iter()
+        .filter(|other| other.rank != suspect.rank)
+        .map(|other| other.wait);
+    let Some(usual) = others.next() else { return false };
+    let is_known = suspect.wait != 0 && usual != 0;
+    is_known && suspects.len() > 2 && usual != suspect.wait && others.all(|wait| wait == usual)
+}
+
+/// Returns the time without a movement by the rank's own clock.
+fn quiet_of(slot: &RankState) -> Duration {
+    slot.time.duration_since(slot.moved).unwrap_or_default()
+}
+
+/// Returns the time by which moments of two ranks differ by chance.
+fn margin_of(slot: &RankState) -> Duration {
+    let steps = Duration::try_from_secs_f32(slot.step_seconds * 2.0).unwrap_or(Duration::MAX);
+    steps.saturating_add(CLOCKS)
+}
+
+/// Returns `true` if `later` is more than `by` after `earlier`.
+fn is_later(later: SystemTime, earlier: Option<SystemTime>, by: Duration) -> bool {
+    earlier.is_some_and(|earlier| later.duration_since(earlier).is_ok_and(|apart| apart > by))
+}
+
+/// The course of one rank.
+#[derive(Debug)]
+struct Course {
+    /// Newest step that was seen.
+    step: u64,
+    /// Number of steps that will say nothing yet.
+    warm_up: u64,
+    /// Number of steps that speak for a slow rank, less twice those that speak against.
+    evidence: u64,
+    /// Step at which the evidence began.
+    since: u64,
+    /// Sums over the steps since then.
+    sums: Sums,
+    is_told: bool,
+}
+
+/// Sums over steps in which a rank was slow.
+#[derive(Debug, Default)]
+struct Sums {
+    steps: f64,
+    factor: f64,
+    share: f64,
+    /// Steps whose cause was data.
+    data: f64,
+}
+
+impl Course {
+    fn starting_at(step: u64) -> Self {
+        Self {
+            step,
+            warm_up: WARM_UP,
+            evidence: 0,
+            since: step,
+            sums: Sums::default(),
+            is_told: false,
+        }
+    }
+
+    /// Notes the newest step, and returns the number of new ones. A step back begins no count.
+    fn advance(&mut self, step: u64) -> u64 {
+        let done = step.saturating_sub(self.step);
+        self.step = step;
+        self.warm_up = self.warm_up.saturating_sub(done);
+        done
+    }
+
+    fn weigh(&mut self, rank: u32, done: u64, verdict: Verdict) -> Option<SkewChange> {
+        let count = done.min(MOST_A_LOOK);
+        if count == 0 {
+            return None;
+        }
+        if verdict.factor < if self.is_told { STILL_SLOW } else { SLOW } {
+            self.evidence = self.evidence.saturating_sub(2 * count);
+            if self.evidence == 0 && self.is_told {
+                self.is_told = false;
+                return Some(SkewChange::Ended(self.describe(rank)));
+            }
+            return None;
+        }
+        if self.evidence == 0 {
+            self.since = self.step - done;
+            self.sums = Sums::default();
+        }
+        self.evidence = (self.evidence + count).min(TOLD_AFTER);
+        self.sums.add(count as f64, verdict);
+        if self.evidence == TOLD_AFTER && !self.is_told {
+            self.is_told = true;
+            return Some(SkewChange::Began(self.describe(rank)));
+        }
+        None
+    }
+
+    fn describe(&self, rank: u32) -> Skew {
+        let sums = &self.sums;
+        Skew {
+            rank,
+            factor: (sums.factor / sums.steps) as f32,
+            steps: self.step.saturating_sub(self.since),
+            cause: match sums.data * 2.0 >= sums.steps {
+                true => SkewCause::Data {
+                    share: (sums.share / sums.steps) as f32,
+                },
+                false => SkewCause::Step,
+            },
+        }
+    }
+}
+
+impl Sums {
+    fn add(&mut self, steps: f64, verdict: Verdict) {
+        self.steps += steps;
+        self.factor += steps * verdict.factor;
+        self.share += steps * verdict.share;
+        self.data += if verdict.is_data { steps } else { 0.0 };
+    }
+}
+
+/// The numbers of a slot that are compared.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    seconds: f64,
+    /// Seconds of a step that go by with waiting for data.
+    wait: f64,
+}
+
+/// What a comparison with the median says.
+#[derive(Debug, Clone, Copy)]
+struct Verdict {
+    factor: f64,
+    share: f64,
+    is_data: bool,
+}
+
+impl Pace {
+    /// Returns the numbers of a slot, or `None` if they are unknown.
+    fn of(slot: &RankState) -> Option<Self> {
+        let seconds = f64::from(slot.step_seconds);
+        let share = f64::from(slot.data_share);
+        let is_known = seconds.is_finite() && seconds > 0.0 && (0.0..=1.0).contains(&share);
+        is_known.then_some(Self {
+            seconds,
+            wait: share * seconds,
+        })
+    }
+
+    fn judge(self, median_seconds: f64, median_wait: f64) -> Verdict {
+        let more_seconds = (self.seconds - median_seconds).max(0.0);
+        let more_wait = (self.wait - median_wait).max(0.0);
+        // Where the others wait for this rank, a step would be shorter by the wait that only this
+        // rank has.
+        let factor = (self.seconds / median_seconds).max(self.seconds / (self.seconds - more_wait));
+        Verdict {
+            factor: factor.min(MAX_FACTOR),
+            share: self.wait / self.seconds,
+            is_data: more_wait * 2.0 >= more_seconds,
+        }
+    }
+}
+
+/// Numbers in ascending order.
+struct Sorted(Vec<f64>);
+
+impl Sorted {
+    fn new(numbers: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = numbers.collect();
+        sorted.sort_by(f64::total_cmp);
+        Self(sorted)
+    }
+
+    /// Returns the median of the others; of two middle ones the greater. There are two numbers at
+    /// least, and `own` is one.
+    fn median_without(&self, own: f64) -> f64 {
+        let middle = (self.0.len() - 1) / 2;
+        let place = self.0.partition_point(|number| *number < own);
+        self.0[if middle < place { middle } else { middle + 1 }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How the ranks of a [`Fleet`] work together.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Mode {
+        /// All wait for the slowest, within the step.
+        Sync,
+        /// The same, but the wait is a phase of the program's own.
+        SyncWithPhase,
+        /// Nobody waits.
+        Async,
+    }
+
+    /// The habits of a training in which no rank is slow by nature.
+    #[derive(Debug, Clone)]
+    struct Habits {
+        mode: Mode,
+        ranks: u32,
+        step_seconds: f64,
+        data_share: f64,
+        /// Greatest deviation of a step from its mean, as a share.
+        jitter: f64,
+        /// Steps from one evaluation of rank 0 to the next, and its seconds.
+        evaluation: (u64, f64),
+        /// How many times as long the first step of rank 1 takes.
+        first_step: f64,
+        /// Seconds by which a slot is seen late, at most.
+        late: u64,
+        look_every: u64,
+        seed: u64,
+    }
+
+    fn habits() -> impl Strategy<Value = Habits> {
+        let mode = prop_oneof![Just(Mode::Sync), Just(Mode::SyncWithPhase), Just(Mode::Async)];
+        let pace = (0.02..2.0, 0.0..0.15, 0.0..0.4);
+        let pauses = ((30..500_u64, 0.5..60.0), 1.0..300.0);
+        let looks = (0..40_u64, prop_oneof![Just(1_u64), Just(10_u64)]);
+        (mode, 2..17_u32, pace, pauses, looks, any::<u64>()).prop_map(|(mode, ranks, pace, pauses, looks, seed)| {
+            Habits {
+                mode,
+                ranks,
+                step_seconds: pace.0,
+                data_share: pace.1,
+                jitter: pace.2,
+                evaluation: pauses.0,
+                first_step: pauses.1,
+                late: looks.0,
+                look_every: looks.1,
+                seed,
+            }
+        })
+    }
+
+    /// A training of several ranks, second by second.
+    struct Fleet {
+        habits: Habits,
+        ranks: Vec<SimulatedRank>,
+        watch: SkewWatch,
+        now: u64,
+        random: u64,
+    }
+
+    struct SimulatedRank {
+        /// Times as long as the habits say, for the computation and for the data.
+        slowness: (f64, f64),
+        late: u64,
+        clock: f64,
+        evaluates_until: f64,
+        gauge: StepGauge,
+        unnoted: (u64, f64, f64),
+        state: RankState,
+        slots: VecDeque<RankState>,
+    }
+
+    impl Fleet {
+        fn new(habits: Habits) -> Self {
+            let mut fleet = Self {
+                ranks: Vec::new(),
+                watch: SkewWatch::new(),
+                now: 0,
+                random: habits.seed,
+                habits,
+            };
+            for rank in 0..fleet.habits.ranks {
+                let late = (fleet.random() * (fleet.habits.late + 1) as f64) as u64;
+                fleet.ranks.push(SimulatedRank {
+                    slowness: (1.0, 1.0),
+                    late,
+                    clock: 0.0,
+                    evaluates_until: 0.0,
+                    gauge: StepGauge::default(),
+                    unnoted: (0, 0.0, 0.0),
+                    state: RankState::new(rank, 1),
+                    slots: VecDeque::new(),
+                });
+            }
+            fleet
+        }
+
+        /// Runs until rank 0 has done so many steps more, and returns what was told.
+        fn run(&mut self, steps: u64) -> Vec<SkewChange> {
+            let end = self.ranks[0].state.step.unwrap_or(0) + steps;
+            let mut told = Vec::new();
+            while self.ranks[0].state.step < Some(end) {
+                self.now += 1;
+                match self.habits.mode {
+                    Mode::Async => (0..self.ranks.len()).for_each(|at| self.work(at..at + 1)),
+                    _ => self.work(0..self.ranks.len()),
+                }
+                self.publish();
+                if self.now.is_multiple_of(self.habits.look_every) {
+                    let seen: Vec<RankState> = self
+                        .ranks
+                        .iter()
+                        .filter_map(|rank| rank.slots.front().copied())
+                        .collect();
+                    told.extend(self.watch.observe(&seen, UNIX_EPOCH + Duration::from_secs(self.now)));
+                }
+            }
+            told
+        }
+
+        /// Lets ranks that wait for each other do their steps of this second.
+        fn work(&mut self, team: std::ops::Range<usize>) {
+            while self.ranks[team.start].clock < self.now as f64 {
+                let step = self.ranks[team.start].state.step.map_or(0, |step| step + 1);
+                let pause = match self.habits.evaluation {
+                    (every, seconds) if team.start == 0 && step > 0 && step.is_multiple_of(every) => seconds,
+                    _ => 0.0,
+                };
+                let own: Vec<(f64, f64)> = team.clone().map(|at| self.own_seconds(at, step)).collect();
+                let slowest = own.iter().map(|(compute, wait)| compute + wait).fold(0.0, f64::max);
+                for (at, (compute, wait)) in team.clone().zip(own) {
+                    let rank = &mut self.ranks[at];
+                    let is_evaluating = at == 0 && pause > 0.0;
+                    if is_evaluating {
+                        rank.evaluates_until = rank.clock + pause;
+                    }
+                    rank.clock += pause + slowest;
+                    let elapsed = match self.habits.mode {
+                        Mode::Sync if !is_evaluating => slowest + pause,
+                        Mode::Sync => slowest,
+                        _ => compute + wait,
+                    };
+                    let (steps, seconds, waited) = rank.unnoted;
+                    rank.unnoted = (steps + 1, seconds + elapsed, waited + wait);
+                    rank.state.step = Some(step);
+                }
+            }
+        }
+
+        /// Returns the seconds that a rank computes, and waits for data.
+        fn own_seconds(&mut self, at: usize, step: u64) -> (f64, f64) {
+            let habits = self.habits.clone();
+            let mut deviate = || 1.0 + habits.jitter * (self.random() * 2.0 - 1.0);
+            let first = if at == 1 && step == 0 { habits.first_step } else { 1.0 };
+            let compute = habits.step_seconds * (1.0 - habits.data_share) * deviate() * first;
+            let wait = habits.step_seconds * habits.data_share * deviate();
+            let slowness = self.ranks[at].slowness;
+            (compute * slowness.0, wait * slowness.1)
+        }
+
+        fn publish(&mut self) {
+            for rank in &mut self.ranks {
+                let (steps, seconds, waited) = rank.unnoted;
+                rank.gauge
+                    .note(steps, Duration::from_secs_f64(seconds), Duration::from_secs_f64(waited));
+                if steps > 0 {
+                    rank.unnoted = (0, 0.0, 0.0);
+                }
+                rank.gauge.fill(&mut rank.state);
+                let is_evaluating = (self.now as f64) < rank.evaluates_until;
+                rank.state.phase = if is_evaluating {
+                    RankPhase::Eval
+                } else {
+                    RankPhase::Step
+                };
+                rank.state.time = UNIX_EPOCH + Duration::from_secs(self.now);
+                rank.slots.push_back(rank.state);
+                while rank.slots.len() as u64 > rank.late + 1 {
+                    rank.slots.pop_front();
+                }
+            }
+        }
+
+        /// Returns a number from 0 to 1: splitmix64.
+        fn random(&mut self) -> f64 {
+            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.random;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+
+    /// Asserts that the slow rank is told once, and its end once.
+    fn assert_one_episode(fleet: &mut Fleet, slow: u32, slowness: (f64, f64), is_expected: impl Fn(&Skew) -> bool) {
+        let calm = Fleet::run(fleet, 600);
+        assert!(calm.is_empty(), "{calm:?}");
+        fleet.ranks[slow as usize].slowness = slowness;
+        let told = fleet.run(3000);
+        let [SkewChange::Began(skew)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(
+            skew.rank == slow && skew.steps >= TOLD_AFTER && is_expected(skew),
+            "{skew}"
+        );
+        fleet.ranks[slow as usize].slowness = (1.0, 1.0);
+        let told = fleet.run(3000);
+        let [SkewChange::Ended(end)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(end.rank == slow && end.steps > skew.steps, "{end}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn ranks_that_are_alike_raise_no_alarm(habits in habits()) {
+            let told = Fleet::new(habits).run(3000);
+            prop_assert!(told.is_empty(), "{told:?}");
+        }
+
+        #[test]
+        fn a_rank_that_waits_for_data_is_told_once_and_its_end_once(
+            mut habits in habits(),
+            slow in any::<prop::sample::Index>(),
+            share in 0.4..0.9,
+        ) {
+            habits.data_share = 0.05;
+            let slow = slow.index(habits.ranks as usize) as u32;
+            // Its wait makes up this share of a step.
+            let data = share / (1.0 - share) * 0.95 / 0.05;
+            assert_one_episode(&mut Fleet::new(habits), slow, (1.0, data), |skew| {
+                matches!(skew.cause, SkewCause::Data { share: told } if f64::abs(f64::from(told) - share) < 0.15)
+            });
+        }
+
+        #[test]
+        fn a_rank_that_computes_longer_is_told_where_the_wait_for_it_is_no_part_of_the_step(
+            mut habits in habits(),
+            slow in any::<prop::sample::Index>(),
+            factor in 1.5..5.0,
+        ) {
+            if habits.mode == Mode::Sync {
+                habits.mode = Mode::SyncWithPhase;
+            }
+            habits.data_share = 0.05;
+            let slow = slow.index(habits.ranks as usize) as u32;
+            assert_one_episode(&mut Fleet::new(habits), slow, (factor, 1.0), |skew| {
+                skew.cause == SkewCause::Step && f64::abs(f64::from(skew.factor) / factor - 1.0) < 0.25
+            });
+        }
+
+        #[test]
+        fn a_rank_that_computes_longer_unseen_is_not_blamed_on_another(mut habits in habits(), factor in 1.5..5.0) {
+            habits.mode = Mode::Sync;
+            let mut fleet = Fleet::new(habits);
+            fleet.ranks[0].slowness.0 = factor;
+            let told = fleet.run(3000);
+            prop_assert!(told.is_empty(), "{told:?}");
+        }
+    }
+}
