@@ -2,5 +2,6 @@
 
 pub mod agreement;
 pub mod event;
+pub mod rules;
 pub mod skew;
 pub mod slot;

@@ -1,0 +1,417 @@
+//! The sink that looks at each value.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::SystemTime;
+
+use logcore::reserved_names::is_system_metric;
+use logcore::{Deadline, EventKind, MetricBatch, MetricValue, Notices, Rule, Sink, SinkError};
+
+use super::finding::{Episode, EpisodeEnd, Finding, RuleFacts};
+use super::history::{ROWS_AROUND, RowHistory};
+use super::incident::{Incident, MAX_INCIDENTS};
+use super::layouts::{Found, Layouts};
+use super::missing::MissingWatch;
+use super::pattern::matches_pattern;
+use super::tripped::TrippedMetrics;
+use super::watch::{Change, Watch};
+
+/// Bytes of the incidents that wait to be written.
+const MAX_IN_FLIGHT: usize = 3 << 20;
+
+/// Looks at each value of a logger, on the writer's thread, and sends what the rules find.
+///
+/// With an empty list of rules one is on: each metric that is no finite number is told by a line at
+/// level WARN.
+///
+/// The sink remembers at most 2 MiB of rows, 3 MiB of incidents that nobody has dropped yet, and
+/// 65,536 names of metrics; a metric beyond is not watched. A rule with `spike` takes 4 bytes a value
+/// of its `window` for each metric.
+///
+/// ```
+/// use std::sync::{Arc, mpsc};
+///
+/// use logcore::{MetricBatch, MetricValue, Sink as _};
+/// use logcore_health::rules::{Finding, RuleSink};
+///
+/// let (findings, found) = mpsc::channel();
+/// let mut sink = RuleSink::new(&[], "metrics/", findings, Arc::default());
+/// for (step, loss) in [(1, 0.5), (2, f32::NAN), (3, f32::NAN)] {
+///     sink.metrics(&MetricBatch::new("trainer", step, &[("metrics/loss", MetricValue::F32(loss))]))?;
+/// }
+/// let Finding::Began(episode) = found.recv()? else { panic!() };
+/// assert_eq!(episode.text(), "loss is NaN at step 2, after 0.5 (rule *-nan)");
+/// assert!(found.try_recv().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RuleSink {
+    rules: Vec<Arc<RuleFacts>>,
+    prefix: String,
+    findings: Sender<Finding>,
+    tripped: Arc<TrippedMetrics>,
+    missing: Option<Arc<MissingWatch>>,
+    notices: Option<Notices>,
+    layouts: Layouts,
+    /// The metrics by their numbers.
+    metrics: Vec<Metric>,
+    /// The names of the metrics as the program logs them.
+    logged_names: Vec<Arc<str>>,
+    history: RowHistory,
+    step: Option<u64>,
+    changes: Vec<FoundChange>,
+    scratch: Vec<f32>,
+    /// The findings of the present step.
+    began: Vec<Held<Episode>>,
+    ended: Vec<(usize, EpisodeEnd)>,
+    pending: VecDeque<PendingIncident>,
+    /// Number of incidents so far.
+    incidents: usize,
+    in_flight: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Metric {
+    watches: Vec<Watch>,
+    /// The last finite value, or NaN.
+    last: f64,
+}
+
+#[derive(Debug)]
+struct FoundChange {
+    metric: u32,
+    watch: usize,
+    value: MetricValue,
+    change: Change,
+}
+
+/// A finding that further calls for the same step may add to.
+#[derive(Debug)]
+struct Held<T> {
+    /// Place of the rule in the config.
+    rule: usize,
+    finding: T,
+    is_sent: bool,
+}
+
+/// An episode whose rows are not complete.
+#[derive(Debug)]
+struct PendingIncident {
+    episode: Episode,
+    row: u64,
+}
+
+impl RuleSink {
+    /// Creates the sink of a logger. `prefix` is the config's `metrics_prefix`, which the names in
+    /// batches have and those in rules do not. A finding that nobody receives is dropped.
+    #[must_use]
+    pub fn new(rules: &[Rule], prefix: &str, findings: Sender<Finding>, tripped: Arc<TrippedMetrics>) -> Self {
+        let default = [Rule {
+            metric: "*".to_owned(),
+            nan: true,
+            ..Rule::default()
+        }];
+        let rules = if rules.is_empty() { &default } else { rules };
+        let rules: Vec<_> = rules.iter().map(|rule| Arc::new(RuleFacts::new(rule))).collect();
+        let missing = MissingWatch::new(rules.clone(), Arc::clone(&tripped)).map(Arc::new);
+        Self {
+            rules,
+            prefix: prefix.to_owned(),
+            findings,
+            tripped,
+            missing,
+            notices: None,
+            layouts: Layouts::default(),
+            metrics: Vec::new(),
+            logged_names: Vec::new(),
+            history: RowHistory::default(),
+            step: None,
+            changes: Vec::new(),
+            scratch: Vec::new(),
+            began: Vec::new(),
+            ended: Vec::new(),
+            pending: VecDeque::new(),
+            incidents: 0,
+            in_flight: Arc::default(),
+        }
+    }
+
+    /// Returns the watch that looks for missing metrics; `None` if no rule has `missing`. Another
+    /// thread calls its [`check`](MissingWatch::check) once a second.
+    #[must_use]
+    pub fn missing_watch(&self) -> Option<Arc<MissingWatch>> {
+        self.missing.clone()
+    }
+
+    /// Ends the present step: its findings are complete.
+    #[cold]
+    fn end_step(&mut self) {
+        self.send_findings();
+        let row = self.history.newest();
+        for held in std::mem::take(&mut self.began) {
+            self.add_incident(held.finding, row);
+        }
+    }
+
+    /// Sends the findings of the present step that were not sent yet.
+    fn send_findings(&mut self) {
+        for held in self.began.iter_mut().filter(|held| !held.is_sent) {
+            held.is_sent = true;
+            // Nobody receives: nobody wants to know.
+            let _ = self.findings.send(Finding::Began(held.finding.clone()));
+        }
+        for (_, end) in self.ended.drain(..) {
+            let _ = self.findings.send(Finding::Ended(end));
+        }
+    }
+
+    fn add_incident(&mut self, episode: Episode, row: u64) {
+        if self.incidents < MAX_INCIDENTS {
+            self.incidents += 1;
+            self.pending.push_back(PendingIncident { episode, row });
+        }
+    }
+
+    /// Hands over the incidents that `is_due` finds complete.
+    fn hand_over(&mut self, is_due: impl Fn(&PendingIncident, &RowHistory) -> bool) {
+        while let Some(at) = self.pending.iter().position(|pending| is_due(pending, &self.history)) {
+            let Some(PendingIncident { episode, row }) = self.pending.remove(at) else {
+                return;
+            };
+            let free = MAX_IN_FLIGHT.saturating_sub(self.in_flight.load(Ordering::Relaxed));
+            let rows = self
+                .history
+                .copy_around(row, free, &self.layouts, &self.logged_names);
+            let incident = Incident::new(episode, rows, &self.in_flight);
+            let _ = self.findings.send(Finding::Incident(Box::new(incident)));
+        }
+    }
+
+    #[inline]
+    fn begin_row(&mut self) {
+        if !(self.began.is_empty() && self.ended.is_empty()) {
+            self.end_step();
+        }
+        if !self.pending.is_empty() {
+            self.hand_over(|pending, history| pending.row + ROWS_AROUND <= history.newest());
+        }
+        self.history.begin_row();
+    }
+
+    /// Forgets rows until the others need no more memory than they may.
+    #[cold]
+    fn forget_rows(&mut self) {
+        while let Some(oldest) = self.history.row_too_much() {
+            // An incident with fewer rows before it than after it would lose more than it gains.
+            self.hand_over(|pending, history| pending.row.saturating_sub(oldest) <= history.newest() - pending.row);
+            self.history.forget_oldest();
+        }
+    }
+
+    /// Forgets all rows, and with them the sequences of names.
+    #[cold]
+    fn forget_layouts(&mut self) {
+        self.hand_over(|_, _| true);
+        self.history.clear();
+        self.layouts.forget_layouts();
+    }
+
+    /// Begins to watch the metrics whose names came with the last batch.
+    #[cold]
+    fn add_metrics(&mut self, step: u64) {
+        for name in &self.layouts.names()[self.metrics.len()..] {
+            let logged: Arc<str> = match name.strip_prefix(&*self.prefix) {
+                Some(logged) if !is_system_metric(name) => logged.into(),
+                _ => Arc::clone(name),
+            };
+            let rules = self.rules.iter().enumerate();
+            let rules = rules.filter(|(_, facts)| matches_pattern(&facts.metric, &logged));
+            let watches = rules.map(|(rule, facts)| {
+                Watch::new(rule, &facts.condition, facts.window, || match &self.missing {
+                    Some(missing) => missing.add_metric(facts, &logged, step),
+                    None => Arc::default(),
+                })
+            });
+            self.metrics.push(Metric {
+                watches: watches.collect(),
+                last: f64::NAN,
+            });
+            self.logged_names.push(logged);
+        }
+    }
+
+    /// Looks at the values of a batch whose names are not all known.
+    #[cold]
+    fn observe_known(&mut self, batch: &MetricBatch<'_>) {
+        if let Some(notices) = self.notices.take() {
+            notices.print(
+                "rules",
+                "the run has more than 65,536 names of metrics; the rules do not look at further ones",
+            );
+        }
+        for (name, value) in batch.iter() {
+            if let Some(id) = self.layouts.id(name) {
+                let metric = &mut self.metrics[id as usize];
+                metric.observe(id, value, batch.step(), &mut self.scratch, &mut self.changes);
+            }
+        }
+    }
+
+    /// Makes findings of the changes that a batch has brought.
+    #[cold]
+    fn note_changes(&mut self, step: u64, time: SystemTime) {
+        for found in std::mem::take(&mut self.changes) {
+            let watch = &mut self.metrics[found.metric as usize].watches[found.watch];
+            let name = &self.logged_names[found.metric as usize];
+            let (rule, value) = (watch.rule, Some(found.value));
+            let facts = &self.rules[rule];
+            match found.change {
+                Change::Began(usual) => {
+                    self.tripped.open_episode(name);
+                    if !watch.tell(time) {
+                        continue;
+                    }
+                    let held = match self.began.iter().position(|held| held.rule == rule) {
+                        Some(at) => &mut self.began[at],
+                        None => {
+                            self.began.push(Held {
+                                rule,
+                                finding: Episode::new(facts, Some(step), time),
+                                is_sent: false,
+                            });
+                            let last = self.began.len() - 1;
+                            &mut self.began[last]
+                        }
+                    };
+                    held.finding.add(name, value, usual, Some(step));
+                }
+                Change::Ended(new_usual) => {
+                    self.tripped.end_episode(name);
+                    if !watch.is_told() {
+                        continue;
+                    }
+                    let at = match self.ended.iter().position(|(other, _)| *other == rule) {
+                        Some(at) => at,
+                        None => {
+                            self.ended.push((rule, EpisodeEnd::new(facts, Some(step), time)));
+                            self.ended.len() - 1
+                        }
+                    };
+                    self.ended[at].1.add(name, value, new_usual);
+                }
+            }
+        }
+    }
+
+    /// Makes incidents of the metrics that were found missing.
+    #[inline]
+    fn take_missing(&mut self) {
+        let Some(missing) = &self.missing else { return };
+        let row = self.history.newest();
+        for episode in missing.take_told() {
+            self.add_incident(episode, row);
+        }
+    }
+}
+
+impl Metric {
+    #[inline]
+    fn observe(
+        &mut self,
+        id: u32,
+        value: MetricValue,
+        step: u64,
+        scratch: &mut Vec<f32>,
+        changes: &mut Vec<FoundChange>,
+    ) {
+        let number = value.as_f64();
+        for (at, watch) in self.watches.iter_mut().enumerate() {
+            if let Some(change) = watch.observe(number, self.last, step, scratch) {
+                changes.push(FoundChange {
+                    metric: id,
+                    watch: at,
+                    value,
+                    change,
+                });
+            }
+        }
+        if number.is_finite() {
+            self.last = number;
+        }
+    }
+}
+
+impl Sink for RuleSink {
+    fn wants(&self, kind: EventKind) -> bool {
+        kind == EventKind::Metrics
+    }
+
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        self.notices = Some(notices.clone());
+        Ok(())
+    }
+
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        let step = batch.step();
+        self.take_missing();
+        if self.step != Some(step) {
+            self.begin_row();
+            self.step = Some(step);
+        }
+        let mut found = self.layouts.find(batch);
+        if found == Found::TooManyLayouts {
+            self.forget_layouts();
+            found = self.layouts.find(batch);
+        }
+        if self.metrics.len() < self.layouts.names().len() {
+            self.add_metrics(step);
+        }
+        if let Found::Layout(layout) = found {
+            self.history.push(batch, layout);
+            for (id, (_, value)) in self.layouts.ids(layout).iter().zip(batch.iter()) {
+                let metric = &mut self.metrics[*id as usize];
+                metric.observe(*id, value, step, &mut self.scratch, &mut self.changes);
+            }
+            if self.history.row_too_much().is_some() {
+                self.forget_rows();
+            }
+        } else {
+            self.observe_known(batch);
+        }
+        if !self.changes.is_empty() {
+            self.note_changes(step, batch.time());
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        self.send_findings();
+        Ok(())
+    }
+
+    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
+        self.take_missing();
+        self.end_step();
+        self.hand_over(|_, _| true);
+        if let Some(missing) = &self.missing {
+            missing.end();
+        }
+        Ok(())
+    }
+}
+
+/// Ends the episodes: the values of a sink that is no more trip nothing.
+impl Drop for RuleSink {
+    fn drop(&mut self) {
+        if let Some(missing) = &self.missing {
+            missing.end();
+        }
+        for (metric, name) in self.metrics.iter().zip(&self.logged_names) {
+            for _ in metric.watches.iter().filter(|watch| watch.is_open()) {
+                self.tripped.end_episode(name);
+            }
+        }
+    }
+}
