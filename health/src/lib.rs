@@ -1,7 +1,15 @@
 //! Watches a training run, for `logcore-facade` and for readers of runs.
+//!
+//! - [`stall`] decides whether a run stands still.
+//! - [`threads`] reads where the threads of a process wait.
+//! - [`stall_report`] tells people about a stall: the threads, the memory, and the commands that
+//!   show more.
 
 pub mod agreement;
 pub mod event;
 pub mod rules;
 pub mod skew;
 pub mod slot;
+pub mod stall;
+pub mod stall_report;
+pub mod threads;
