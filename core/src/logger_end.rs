@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::escape::to_one_line;
-use crate::{Point, Stats};
+use crate::{Point, Stats, StopReason};
 
 /// Exit code and cause of the end of a logger; an argument of
 /// [`Sink::logger_ended`](crate::Sink::logger_ended).
@@ -92,6 +92,11 @@ pub enum RunEnd {
         /// Name of the signal.
         signal: String,
     },
+    /// The program was asked to stop, and ended with exit code 0.
+    Stopped {
+        /// The reason of the request.
+        reason: StopReason,
+    },
     /// The process was killed; a later process delivered what the run had left.
     Killed,
 }
@@ -104,6 +109,7 @@ impl fmt::Display for RunEnd {
             // The message of a panic may contain control characters.
             Self::Panicked { message } => write!(f, "failed: {}", to_one_line(message)),
             Self::Interrupted { signal } => write!(f, "interrupted by {signal}"),
+            Self::Stopped { reason } => write!(f, "stopped by {reason}"),
             Self::Killed => f.write_str("killed"),
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LoggerEnd, RunEnd, RunFacts, SupersededRows, WandbRun, files};
+use crate::{LoggerEnd, RunEnd, RunFacts, StopReason, SupersededRows, WandbRun, files};
 
 /// The file `run.json` in the folder of a run. Rank 0 alone writes it, by rename.
 ///
@@ -111,10 +111,12 @@ impl RunState {
     /// Returns the state after an end.
     ///
     /// ```
-    /// use logcore::{LoggerEnd, RunState};
+    /// use logcore::{LoggerEnd, RunEnd, RunState, StopReason};
     ///
     /// assert_eq!(RunState::after(&LoggerEnd::from_exit_code(3)), RunState::Failed);
     /// assert_eq!(RunState::after(&LoggerEnd::killed()), RunState::Killed);
+    /// let stopped = LoggerEnd::new(0, RunEnd::Stopped { reason: StopReason::Deadline });
+    /// assert_eq!(RunState::after(&stopped), RunState::Preempted);
     /// ```
     #[must_use]
     pub fn after(end: &LoggerEnd) -> Self {
@@ -122,6 +124,10 @@ impl RunState {
             RunEnd::Finished => Self::Finished,
             RunEnd::Interrupted { .. } => Self::Interrupted,
             RunEnd::Killed => Self::Killed,
+            RunEnd::Stopped { reason } if reason.is_preemption() => Self::Preempted,
+            RunEnd::Stopped {
+                reason: StopReason::Button | StopReason::File,
+            } => Self::Interrupted,
             _ => Self::Failed,
         }
     }

@@ -4,6 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
+
+use crate::escape::to_one_line;
+
 /// A flag with which a sink asks the run to stop, for instance after a click on W&B's stop button.
 ///
 /// Clones share one flag. The program reads the flag through `UnifiedLogger::stop_requested`.
@@ -39,7 +43,8 @@ impl StopFlag {
 /// assert_eq!(StopReason::Signal("SIGTERM".into()).to_string(), "the signal SIGTERM");
 /// assert!(StopReason::Deadline.is_preemption());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StopReason {
     /// A server asks, such as W&B's stop button.
@@ -68,9 +73,9 @@ impl fmt::Display for StopReason {
         match self {
             Self::Button => f.write_str("the stop button"),
             Self::File => f.write_str("the file STOP"),
-            Self::Rule(name) => write!(f, "the rule {name}"),
+            Self::Rule(name) => write!(f, "the rule {}", to_one_line(name)),
             Self::Deadline => f.write_str("the end of the job"),
-            Self::Signal(name) => write!(f, "the signal {name}"),
+            Self::Signal(name) => write!(f, "the signal {}", to_one_line(name)),
         }
     }
 }

@@ -442,6 +442,19 @@ impl LogConfig {
         }
     }
 
+    /// Returns `grace` as a duration.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(LogConfig::default().grace_duration(), Duration::from_secs(30));
+    /// ```
+    #[must_use]
+    pub fn grace_duration(&self) -> Duration {
+        Duration::try_from_secs_f64(self.grace).unwrap_or(Duration::MAX)
+    }
+
     /// Returns `flush_timeout` as a duration.
     ///
     /// ```

@@ -115,7 +115,7 @@ impl Rule {
     pub(crate) fn validate(&self, at: usize) -> Result<(), ConfigError> {
         let refuse = |field: &str, value: String, remedy: &str| {
             Err(ConfigError::new(
-                &format!("rules[{at}].{field}"),
+                format!("rules[{at}].{field}"),
                 value,
                 remedy.to_owned(),
             ))

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use logcore::log::Level;
 use logcore::text::{format_duration, format_value};
-use logcore::{Alert, AlertLevel, BuildContext, LoggerEnd, LoggerSummary, Record, RunEnd, epoch_seconds};
+use logcore::{Alert, AlertLevel, BuildContext, LoggerEnd, LoggerSummary, Record, RunEnd, RunState, epoch_seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -97,11 +97,12 @@ impl Message {
             RunEnd::Finished => "finished",
             RunEnd::Interrupted { .. } => "interrupted",
             RunEnd::Killed => "killed",
+            RunEnd::Stopped { .. } => RunState::after(end).as_str(),
             _ => "failed",
         };
         let level = match &end.run_end {
             RunEnd::Finished => AlertLevel::Info,
-            RunEnd::Interrupted { .. } => AlertLevel::Warn,
+            RunEnd::Interrupted { .. } | RunEnd::Stopped { .. } => AlertLevel::Warn,
             _ => AlertLevel::Error,
         };
         let mut facts = Vec::new();
@@ -122,7 +123,7 @@ impl Message {
             }
         }
         let title = match &end.run_end {
-            RunEnd::Panicked { .. } | RunEnd::Failed { .. } | RunEnd::Interrupted { .. } => {
+            RunEnd::Panicked { .. } | RunEnd::Failed { .. } | RunEnd::Interrupted { .. } | RunEnd::Stopped { .. } => {
                 format!("{run} {}", end.run_end)
             }
             _ => format!("{run} {status}"),

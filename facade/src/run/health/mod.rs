@@ -1,0 +1,213 @@
+//! The thread `logcore-health`: it watches the runs, and writes what their readers look at. A frozen
+//! disk stops this thread, and no other.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`watched_run`] | one run: its record, and a look at it each second |
+//! | [`journal`] | what the health of a run has to say: events, lines, alerts |
+//! | [`bell`] | calls the thread before its next look |
+//! | [`findings`] | what the rules find |
+//! | [`stopping`] | who asks the run to stop, and the step of all ranks |
+//! | [`stall`] | a run that no longer moves |
+//! | [`rank_watch`] | a rank that is slower than the others |
+
+pub(super) mod bell;
+pub(super) mod findings;
+mod journal;
+mod rank_watch;
+mod stall;
+pub(super) mod stopping;
+mod watched_run;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use logcore::{Deadline, RunState, suppress_logging};
+use logcore_pipeline::{lower_thread_priority, print_notice};
+
+use self::watched_run::WatchedRun;
+use super::Run;
+use super::record::RunRecord;
+use crate::logger::inner::LoggerInner;
+
+/// Time between two looks at the runs.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time between two looks at the facts of a run, as long as they are being collected.
+const FIRST_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A healthy disk takes a file within this time.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The way to the thread. The thread ends when the value is dropped.
+#[derive(Debug)]
+pub(super) struct Health(Sender<Request>);
+
+/// A `run.json` that is being written.
+#[must_use = "a process that ends before its end is written seems to be killed"]
+pub(crate) struct PendingWrite(Receiver<()>);
+
+enum Request {
+    /// Watch a run, with its record once it has a folder.
+    Begin(Arc<Run>, Option<Box<RunRecord>>),
+    Join(Arc<Run>, Arc<LoggerInner>),
+    /// Look at what has been found and asked, without waiting for the next look.
+    Attend(Arc<Run>),
+    Save {
+        run: Arc<Run>,
+        /// Dropped when the file is written.
+        done: Sender<()>,
+    },
+    End {
+        run: Arc<Run>,
+        state: RunState,
+        exit_code: i32,
+        last_step: Option<u64>,
+        /// Dropped when the file is written.
+        done: Sender<()>,
+    },
+}
+
+impl Health {
+    /// Starts the thread.
+    pub(super) fn start() -> Self {
+        let (sender, requests) = channel();
+        let started = thread::Builder::new().name("logcore-health".to_owned()).spawn(move || {
+            lower_thread_priority();
+            HealthThread::default().serve(&requests);
+        });
+        if let Err(error) = started {
+            print_notice(
+                "health",
+                &format!("run.json does not tell the end of the run: cannot start a thread: {error}"),
+            );
+        }
+        Self(sender)
+    }
+
+    // Sending fails only if the thread could not be started, which a notice has told.
+
+    /// Hands over a run, with its record if the run has a folder.
+    pub(super) fn begin(&self, run: &Arc<Run>, record: Option<RunRecord>) {
+        let sender = self.0.clone();
+        let weak = Arc::downgrade(run);
+        run.bell().call(move || {
+            if let Some(run) = weak.upgrade() {
+                let _ = sender.send(Request::Attend(run));
+            }
+        });
+        let _ = self.0.send(Request::Begin(Arc::clone(run), record.map(Box::new)));
+    }
+
+    /// Adds a logger to a run.
+    pub(super) fn join(&self, run: &Arc<Run>, logger: &Arc<LoggerInner>) {
+        let _ = self.0.send(Request::Join(Arc::clone(run), Arc::clone(logger)));
+    }
+
+    /// Writes what has become known of a run, without waiting for the next look.
+    pub(super) fn save(&self, run: &Arc<Run>) -> PendingWrite {
+        let (done, written) = channel();
+        let run = Arc::clone(run);
+        let _ = self.0.send(Request::Save { run, done });
+        PendingWrite(written)
+    }
+
+    /// Ends a run.
+    pub(super) fn end(&self, run: &Arc<Run>, state: RunState, exit_code: i32, last_step: Option<u64>) -> PendingWrite {
+        let (done, written) = channel();
+        let _ = self.0.send(Request::End {
+            run: Arc::clone(run),
+            state,
+            exit_code,
+            last_step,
+            done,
+        });
+        PendingWrite(written)
+    }
+}
+
+impl PendingWrite {
+    /// Waits until the file is written, or the deadline has passed; a moment in any case.
+    pub(crate) fn wait(&self, deadline: Deadline) {
+        // The sender is dropped without sending.
+        let _ = self.0.recv_timeout(deadline.remaining().max(WRITE_TIMEOUT));
+    }
+}
+
+#[derive(Default)]
+struct HealthThread {
+    runs: Vec<WatchedRun>,
+}
+
+impl HealthThread {
+    fn serve(&mut self, requests: &Receiver<Request>) {
+        let (mut looked, mut ticked) = (Instant::now(), Instant::now());
+        loop {
+            match requests.recv_timeout(self.interval().saturating_sub(looked.elapsed())) {
+                Ok(request) => self.handle(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also between requests that come without a pause.
+            if looked.elapsed() >= self.interval() {
+                looked = Instant::now();
+                self.runs.iter_mut().for_each(WatchedRun::save);
+            }
+            if ticked.elapsed() >= INTERVAL {
+                ticked = Instant::now();
+                self.runs.iter_mut().for_each(WatchedRun::tick);
+            }
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self.runs.iter().all(WatchedRun::has_facts) {
+            true => INTERVAL,
+            false => FIRST_INTERVAL,
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Begin(run, record) => match self.find(&run) {
+                Some(watched) => watched.set_record(record),
+                None => self.runs.push(WatchedRun::new(run, record)),
+            },
+            Request::Join(run, logger) => {
+                if let Some(watched) = self.find(&run) {
+                    watched.add_logger(&logger);
+                }
+            }
+            Request::Attend(run) => {
+                if let Some(watched) = self.find(&run) {
+                    watched.attend();
+                }
+            }
+            Request::Save { run, done } => {
+                if let Some(watched) = self.find(&run) {
+                    watched.save();
+                }
+                drop(done);
+            }
+            Request::End {
+                run,
+                state,
+                exit_code,
+                last_step,
+                done,
+            } => {
+                let index = self.runs.iter().position(|watched| watched.is_of(&run));
+                if let Some(watched) = index.map(|index| self.runs.swap_remove(index)) {
+                    suppress_logging(|| watched.end(state, exit_code, last_step));
+                }
+                drop(done);
+            }
+        }
+    }
+
+    fn find(&mut self, run: &Arc<Run>) -> Option<&mut WatchedRun> {
+        self.runs.iter_mut().find(|watched| watched.is_of(run))
+    }
+}
