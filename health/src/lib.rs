@@ -1,9 +1,13 @@
 //! Watches a training run, for `logcore-facade` and for readers of runs.
 //!
+//! - [`rules`] finds bad values of metrics.
 //! - [`stall`] decides whether a run stands still.
 //! - [`threads`] reads where the threads of a process wait.
 //! - [`stall_report`] tells people about a stall: the threads, the memory, and the commands that
 //!   show more.
+//! - [`slot`] has what each rank tells of itself, and [`skew`] finds the slow ones.
+//! - [`agreement`] is the step at which all ranks stop.
+//! - [`event`] has the lines of `events.jsonl`.
 
 pub mod agreement;
 pub mod event;

@@ -311,7 +311,7 @@ pub fn first_stopped(slots: &[RankState]) -> Option<&RankState> {
     let apart = highest.unwrap_or_default() - lowest.unwrap_or_default();
     if apart <= LOCK_STEP {
         keep(&mut suspects, |suspect, _| suspect.step == lowest);
-        keep(&mut suspects, |suspect, all| is_only_reader(suspect, all));
+        keep(&mut suspects, is_only_reader);
     }
     keep(&mut suspects, stands_longest);
     if apart <= LOCK_STEP {

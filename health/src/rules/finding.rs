@@ -1,6 +1,7 @@
 //! What the rules have found, and the sentences that say it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
 use logcore::escape::to_short_line;
@@ -24,6 +25,34 @@ pub enum Finding {
     Ended(EpisodeEnd),
     /// The rows around an episode that began some steps ago are complete.
     Incident(Box<Incident>),
+}
+
+/// Takes findings on the writer's thread, so that it must not wait: the sender of a channel, or
+/// a function.
+pub struct FindingHook(Box<dyn FnMut(Finding) + Send>);
+
+impl FindingHook {
+    /// Creates a hook that calls a function.
+    pub fn new(tell: impl FnMut(Finding) + Send + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+
+    pub(super) fn tell(&mut self, finding: Finding) {
+        (self.0)(finding);
+    }
+}
+
+impl From<Sender<Finding>> for FindingHook {
+    /// Sends each finding. Without a receiver, nobody wants to know.
+    fn from(sender: Sender<Finding>) -> Self {
+        Self::new(move |finding| drop(sender.send(finding)))
+    }
+}
+
+impl fmt::Debug for FindingHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FindingHook").finish_non_exhaustive()
+    }
 }
 
 /// The start of an episode: one rule, one step, and the metrics that began to meet its condition.
@@ -259,7 +288,12 @@ impl EpisodeEnd {
         if let [metric] = self.metrics.as_slice() {
             return format!("{}{} (rule {rule})", self.describe(metric), at_step(self.step));
         }
-        list(self.count, self.step, &rule, self.metrics.iter().map(|metric| self.describe(metric)))
+        list(
+            self.count,
+            self.step,
+            &rule,
+            self.metrics.iter().map(|metric| self.describe(metric)),
+        )
     }
 
     fn describe(&self, ended: &EndedMetric) -> String {
@@ -343,23 +377,35 @@ mod tests {
             metric: "loss".into(),
             ..Rule::default()
         };
-        let spike = Rule { spike: Some(6.0), ..rule() };
+        let spike = Rule {
+            spike: Some(6.0),
+            ..rule()
+        };
         assert_eq!(
             text(spike, 812.4_f32, Some(2.31)),
             "loss is 812.4 at step 5120, usually 2.31 (rule loss-spike)"
         );
         let nan = Rule { nan: true, ..rule() };
-        assert_eq!(text(nan.clone(), f32::NAN, None), "loss is NaN at step 5120 (rule loss-nan)");
+        assert_eq!(
+            text(nan.clone(), f32::NAN, None),
+            "loss is NaN at step 5120 (rule loss-nan)"
+        );
         assert_eq!(
             text(nan, f64::INFINITY, Some(1e-7)),
             "loss is inf at step 5120, after 1e-7 (rule loss-nan)"
         );
-        let below = Rule { below: Some(-1.0), ..rule() };
+        let below = Rule {
+            below: Some(-1.0),
+            ..rule()
+        };
         assert_eq!(
             text(below, -20, Some(-1.0)),
             "loss is -20 at step 5120, below -1 (rule loss-below)"
         );
-        let flat = Rule { flat: Some(50), ..rule() };
+        let flat = Rule {
+            flat: Some(50),
+            ..rule()
+        };
         assert_eq!(
             text(flat, 0.5, Some(0.5)),
             "loss is 0.5 at step 5120, as each of its last 50 values (rule loss-flat)"
@@ -379,7 +425,9 @@ mod tests {
         }
         let text = episode.text();
         assert!(
-            text.starts_with(r"13 metrics at step 5120 (rule *\x1b[2J-nan): a\n0 is NaN, after 0; a\n1 is NaN, after 1;"),
+            text.starts_with(
+                r"13 metrics at step 5120 (rule *\x1b[2J-nan): a\n0 is NaN, after 0; a\n1 is NaN, after 1;"
+            ),
             "{text}"
         );
         assert!(text.ends_with(r"; a\n9 is NaN, after 9; and 3 more"), "{text}");
@@ -388,8 +436,9 @@ mod tests {
 
     #[test]
     fn numbers_have_no_zeros_at_their_end() {
-        assert_eq!([2.31, 812.4, 0.5, 1e-7, 100.0, 1e9, f64::NAN].map(short), [
-            "2.31", "812.4", "0.5", "1e-7", "100", "1e9", "NaN"
-        ]);
+        assert_eq!(
+            [2.31, 812.4, 0.5, 1e-7, 100.0, 1e9, f64::NAN].map(short),
+            ["2.31", "812.4", "0.5", "1e-7", "100", "1e9", "NaN"]
+        );
     }
 }

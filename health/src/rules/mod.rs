@@ -33,7 +33,7 @@ mod spike;
 mod tripped;
 mod watch;
 
-pub use self::finding::{Breach, EndedMetric, Episode, EpisodeEnd, Finding};
+pub use self::finding::{Breach, EndedMetric, Episode, EpisodeEnd, Finding, FindingHook};
 pub use self::incident::{Incident, IncidentRow, incident_file_name, write_incident};
 pub use self::missing::MissingWatch;
 pub use self::sink::RuleSink;

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 
 use logcore::reserved_names::is_system_metric;
 use logcore::{Deadline, EventKind, MetricBatch, MetricValue, Notices, Rule, Sink, SinkError};
 
-use super::finding::{Episode, EpisodeEnd, Finding, RuleFacts};
+use super::finding::{Episode, EpisodeEnd, Finding, FindingHook, RuleFacts};
 use super::history::{ROWS_AROUND, RowHistory};
 use super::incident::{Incident, MAX_INCIDENTS};
 use super::layouts::{Found, Layouts};
@@ -50,7 +49,7 @@ const MAX_IN_FLIGHT: usize = 3 << 20;
 pub struct RuleSink {
     rules: Vec<Arc<RuleFacts>>,
     prefix: String,
-    findings: Sender<Finding>,
+    findings: FindingHook,
     tripped: Arc<TrippedMetrics>,
     missing: Option<Arc<MissingWatch>>,
     notices: Option<Notices>,
@@ -107,7 +106,7 @@ impl RuleSink {
     /// Creates the sink of a logger. `prefix` is the config's `metrics_prefix`, which the names in
     /// batches have and those in rules do not. A finding that nobody receives is dropped.
     #[must_use]
-    pub fn new(rules: &[Rule], prefix: &str, findings: Sender<Finding>, tripped: Arc<TrippedMetrics>) -> Self {
+    pub fn new(rules: &[Rule], prefix: &str, findings: impl Into<FindingHook>, tripped: Arc<TrippedMetrics>) -> Self {
         let default = [Rule {
             metric: "*".to_owned(),
             nan: true,
@@ -119,7 +118,7 @@ impl RuleSink {
         Self {
             rules,
             prefix: prefix.to_owned(),
-            findings,
+            findings: findings.into(),
             tripped,
             missing,
             notices: None,
@@ -159,11 +158,10 @@ impl RuleSink {
     fn send_findings(&mut self) {
         for held in self.began.iter_mut().filter(|held| !held.is_sent) {
             held.is_sent = true;
-            // Nobody receives: nobody wants to know.
-            let _ = self.findings.send(Finding::Began(held.finding.clone()));
+            self.findings.tell(Finding::Began(held.finding.clone()));
         }
         for (_, end) in self.ended.drain(..) {
-            let _ = self.findings.send(Finding::Ended(end));
+            self.findings.tell(Finding::Ended(end));
         }
     }
 
@@ -181,11 +179,9 @@ impl RuleSink {
                 return;
             };
             let free = MAX_IN_FLIGHT.saturating_sub(self.in_flight.load(Ordering::Relaxed));
-            let rows = self
-                .history
-                .copy_around(row, free, &self.layouts, &self.logged_names);
+            let rows = self.history.copy_around(row, free, &self.layouts, &self.logged_names);
             let incident = Incident::new(episode, rows, &self.in_flight);
-            let _ = self.findings.send(Finding::Incident(Box::new(incident)));
+            self.findings.tell(Finding::Incident(Box::new(incident)));
         }
     }
 
