@@ -247,8 +247,8 @@ pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
     AlertLevel, BookUnit, ConfigError, Histogram, Image, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull,
-    Point, ProbeError, ProgressRows, Ranks, RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind,
-    Stats, Table,
+    OnSignal, Point, ProbeError, ProgressRows, Ranks, RingPlace, Rule, RuleAnswer, RunEnd, RunInfo, Secret, SinkBooks,
+    SinkError, SinkErrorKind, Stats, StopReason, Table,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

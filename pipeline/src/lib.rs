@@ -82,7 +82,7 @@ pub use self::process::notice::{
 };
 pub use self::process::priority::lower_thread_priority;
 pub use self::process::process_lock::ProcessLock;
-pub use self::process::signals::{Signal, SignalWork, handle_signals};
+pub use self::process::signals::{Signal, SignalAnswer, SignalWork, handle_signals, signal_self};
 pub use self::recovery::outcome::{KilledRun, Recovered, RecoveryError};
 pub use self::recovery::recover::{KilledRunHook, recover, recover_ranks, recover_trusted};
 pub use self::ring::file::FolderNumber;

@@ -200,12 +200,20 @@ pub struct Phase {
 
 impl Phase {
     pub(crate) fn enter(name: &str, ledger: Option<Arc<Ledger>>) -> Self {
-        let enter = |ledger: Arc<Ledger>| {
-            let phase = ledger.enter_named(name);
+        Self::begin(ledger, |ledger| ledger.enter_named(name))
+    }
+
+    pub(crate) fn enter_idle(ledger: Option<Arc<Ledger>>) -> Self {
+        Self::begin(ledger, |ledger| ledger.enter(Ledger::IDLE))
+    }
+
+    fn begin(ledger: Option<Arc<Ledger>>, enter: impl FnOnce(&Ledger) -> PhaseId) -> Self {
+        let entered = ledger.map(|ledger| {
+            let phase = enter(&ledger);
             (ledger, phase)
-        };
+        });
         Self {
-            entered: ledger.map(enter),
+            entered,
             _of_its_thread: PhantomData,
         }
     }

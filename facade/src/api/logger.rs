@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter, Log, Metadata, Record};
-use logcore::{AlertLevel, ConfigError, Count, LogError, MetricPair, RunInfo};
+use logcore::{AlertLevel, ConfigError, Count, LogError, MetricPair, RunInfo, StopReason};
 use logcore_pipeline::RecordOrigin;
 use serde::Serialize;
 
@@ -452,6 +452,27 @@ impl UnifiedLogger {
         Phase::enter(name, self.inner.metrics().ledger())
     }
 
+    /// Waits on purpose, for as long as the returned value lives: for an order, for the data of
+    /// another program. This time is no stall, and `idle` in the ledger.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// {
+    ///     let _idle = logger.idle();
+    ///     // Wait for the next order, for hours.
+    ///     std::thread::sleep(std::time::Duration::from_millis(1));
+    /// }
+    /// logger.finish();
+    /// # #[cfg(feature = "jsonl")]
+    /// assert!(std::fs::read_to_string(folder.path().join("summary.json")).unwrap().contains("\"idle\""));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn idle(&self) -> Phase {
+        Phase::enter_idle(self.inner.metrics().ledger())
+    }
+
     /// Logs metrics at the next step: the step of the progress, else one more than the highest step
     /// so far, from 0.
     ///
@@ -671,7 +692,14 @@ impl UnifiedLogger {
         self.inner.outcome().set_exit_code(code);
     }
 
-    /// Returns `true` if a sink has asked the run to stop, as the stop button of W&B does.
+    /// Returns `true` if the run is to stop: after a click on W&B's stop button, a file `STOP` in the
+    /// folder of the run, a rule whose answer is to stop, near the end of the job (`stop_before`), and
+    /// after SIGTERM or SIGUSR1 with `on_signal = "ask"`. See [`stop_reason`](Self::stop_reason).
+    ///
+    /// Several ranks answer true from one step on, which they agree on within about three seconds; so
+    /// ask once a step, after `update_progress`. A run that has heard this and ends with exit code 0
+    /// is `preempted` after a signal or near the end of the job, `interrupted` after the button and
+    /// the file, and `failed` after a rule. A program that never asks ends as before.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -687,7 +715,46 @@ impl UnifiedLogger {
     /// ```
     #[must_use]
     pub fn stop_requested(&self) -> bool {
-        self.inner.stop().is_requested()
+        self.inner.is_stop_requested()
+    }
+
+    /// Returns the reason why the run is to stop; `None` before there is one.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// use facade::StopReason;
+    ///
+    /// let logger = facade::setup_logging(config)?;
+    /// assert_eq!(logger.stop_reason(), None);
+    /// std::fs::write(logger.run_dir().join("STOP"), "")?;
+    /// while !logger.stop_requested() {
+    ///     std::thread::sleep(std::time::Duration::from_millis(50));
+    /// }
+    /// assert_eq!(logger.stop_reason(), Some(StopReason::File));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.inner.stop_reason()
+    }
+
+    /// Returns `true` while a rule of the config finds the values of a metric bad, so that the program
+    /// can leave out a step or go back. The answer may be some milliseconds late.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.log_metrics([("loss", f64::NAN)]);
+    /// logger.flush()?;
+    /// assert!(logger.tripped("loss"));
+    /// assert!(!logger.tripped("accuracy"));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[must_use]
+    pub fn tripped(&self, metric: &str) -> bool {
+        self.inner.is_tripped(metric)
     }
 
     /// Changes the level of one sink (`console`, `file`, …) for records from now on.

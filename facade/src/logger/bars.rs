@@ -41,6 +41,11 @@ impl BarState {
         }
     }
 
+    /// Returns the number of units that are done; 0 once the bar has ended.
+    fn position(&self) -> u64 {
+        self.meter.lock().as_ref().map_or(0, ProgressMeter::position)
+    }
+
     /// Ends the bar; later advances do nothing.
     pub(crate) fn end(&self) {
         let ended = self.meter.lock().take();
@@ -66,6 +71,12 @@ impl BarList {
     pub(crate) fn add(&mut self, bar: &Arc<BarState>) {
         self.0.retain(|bar| bar.strong_count() > 0);
         self.0.push(Arc::downgrade(bar));
+    }
+
+    /// Returns the sum of the positions of the open bars.
+    pub(crate) fn position(&self) -> u64 {
+        let open = self.0.iter().filter_map(Weak::upgrade);
+        open.map(|bar| bar.position()).fold(0, u64::saturating_add)
     }
 
     /// Takes the open bars, the newest first.

@@ -14,8 +14,9 @@ use logcore::serde_json::{Map, Value};
 use logcore::sync::lock;
 use logcore::{
     Alert, AlertLevel, ConfigError, Count, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks,
-    RunInfo, StopFlag, WatchedLevels, is_logging_suppressed, redacted,
+    RunEnd, RunInfo, StopFlag, StopReason, WatchedLevels, is_logging_suppressed, redacted,
 };
+use logcore_health::rules::TrippedMetrics;
 use logcore_pipeline::{
     DeferredArgument, DeferredMessage, LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation,
     RecordArrival, RecordOrigin, print_notice, redact_in_notices,
@@ -32,9 +33,10 @@ use crate::logger::probes::{ProbeReport, ProbeSet};
 use crate::logger::progress::ProgressBegin;
 use crate::logger::rate_limit::SiteRateLimiter;
 use crate::logger::report::{FinishReport, RunOutcome, last_panic};
-use crate::logger::sinks::{BuiltSinks, level_of};
+use crate::logger::sinks::{BuiltSinks, RULES, level_of};
 use crate::logger::summary::{ClosingPart, SummarySection};
 use crate::logger::terminal::{self, SummaryPrinter};
+use crate::process::stop_signal;
 use crate::run::Run;
 use crate::run::ledger::Ledger;
 
@@ -59,6 +61,8 @@ pub(crate) struct LoggerInner {
     probes: PerProcess<Mutex<Option<ProbeSet>>>,
     probe_thread: PerProcess<Mutex<Option<ProbeThread>>>,
     stop: StopFlag,
+    /// The metrics whose values a rule finds bad.
+    tripped: Arc<TrippedMetrics>,
     outcome: RunOutcome,
     /// Number of the logger's first set-up in the process; 0 before.
     first_setup: AtomicU64,
@@ -137,7 +141,7 @@ struct LoggerEnding {
 
 impl LoggerInner {
     /// Returns a logger without sinks; [`LoggerInner::configure`] opens it.
-    pub(crate) fn new(name: &str, producer: Producer, stop: StopFlag) -> Self {
+    pub(crate) fn new(name: &str, producer: Producer, stop: StopFlag, tripped: Arc<TrippedMetrics>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let gate = Arc::new(CallGate::new(name, producer));
         Self {
@@ -153,6 +157,7 @@ impl LoggerInner {
             probes: PerProcess::default(),
             probe_thread: PerProcess::default(),
             stop,
+            tripped,
             outcome: RunOutcome::new(),
             first_setup: AtomicU64::new(0),
             handles: AtomicUsize::new(0),
@@ -164,7 +169,7 @@ impl LoggerInner {
     /// Returns a logger of a program without a set-up: metrics stay in memory, warnings and errors
     /// go to stderr. [`Pipeline::connect`] and [`LoggerInner::configure`] open it.
     pub(crate) fn provisional(name: &str) -> Self {
-        let logger = Self::new(name, Producer::unconnected(name), StopFlag::default());
+        let logger = Self::new(name, Producer::unconnected(name), StopFlag::default(), Arc::default());
         logger
             .metrics
             .configure(&Arc::default(), 0, None, &Arc::new(Ledger::new()));
@@ -257,6 +262,35 @@ impl LoggerInner {
 
     pub(crate) fn stop(&self) -> &StopFlag {
         &self.stop
+    }
+
+    pub(crate) fn tripped(&self) -> &Arc<TrippedMetrics> {
+        &self.tripped
+    }
+
+    /// Returns `true` if the run is to stop, as the program asks.
+    pub(crate) fn is_stop_requested(&self) -> bool {
+        stop_signal::note_question();
+        let settings = self.settings.load();
+        let Some(run) = &settings.run else {
+            return self.stop.is_requested();
+        };
+        if self.stop.is_requested() && run.stop().reason().is_none() {
+            run.request_stop(StopReason::Button);
+        }
+        run.stop().is_requested(|| self.metrics.table().reached_step())
+    }
+
+    /// Returns the reason why the run is to stop.
+    pub(crate) fn stop_reason(&self) -> Option<StopReason> {
+        let settings = self.settings.load();
+        let reason = settings.run.as_ref().and_then(|run| run.stop().reason());
+        reason.or_else(|| self.stop.is_requested().then_some(StopReason::Button))
+    }
+
+    /// Returns `true` while a rule finds the values of a metric bad.
+    pub(crate) fn is_tripped(&self, metric: &str) -> bool {
+        self.tripped.is_tripped(metric)
     }
 
     pub(crate) fn settings(&self) -> LoggerSettings {
@@ -615,6 +649,12 @@ impl LoggerInner {
         begins
     }
 
+    /// Returns `true` if a sink takes alerts.
+    pub(crate) fn takes_alerts(&self) -> bool {
+        let settings = self.settings();
+        settings.takes_alerts || settings.levels.contains_key(SHARED_SINKS)
+    }
+
     /// Sends an alert to the sinks that take alerts, and logs it if there is none.
     pub(crate) fn alert(&self, title: &str, text: &str, level: AlertLevel) {
         if is_logging_suppressed() || !self.gate.admits_call() {
@@ -624,8 +664,7 @@ impl LoggerInner {
             self.log_message(log::Level::Warn, format_args!("an alert without a title is left out"));
             return;
         }
-        let settings = self.settings();
-        if !settings.takes_alerts && !settings.levels.contains_key(SHARED_SINKS) {
+        if !self.takes_alerts() {
             let between = if text.is_empty() { "" } else { ": " };
             self.log_message(record_level(level), format_args!("{title}{between}{text}"));
             return;
@@ -755,12 +794,15 @@ impl LoggerInner {
             Ok(accounts) => (accounts, None),
             Err(error) => (LoggerAccounts::default(), Some(self.redact(&error.to_string()))),
         };
+        let (mut books, mut places) = (accounts.books, accounts.destinations);
+        books.remove(RULES);
+        places.remove(RULES);
         let report = FinishReport {
             logger: self.name().to_owned(),
             end: ending.outcome.end.run_end.clone(),
             exit_code: ending.outcome.end.exit_code,
-            sinks: accounts.books,
-            places: accounts.destinations,
+            sinks: books,
+            places,
             problem,
         };
         if ending.is_summarized {
@@ -804,6 +846,11 @@ impl LoggerInner {
     fn current_outcome(&self) -> (Arc<LoggerOutcome>, Vec<String>) {
         let mut outcome = LoggerOutcome::default();
         outcome.end = self.outcome.end(|text| self.redact(text));
+        if outcome.end.run_end == RunEnd::Finished
+            && let Some(reason) = self.settings().run.and_then(|run| run.stop().heard_reason())
+        {
+            outcome.end.run_end = RunEnd::Stopped { reason };
+        }
         if self.producer().is_inherited() {
             // A forked child shares the run of its parent, and the summary is the parent's.
             return (Arc::new(outcome), Vec::new());
@@ -860,7 +907,7 @@ impl LoggerInner {
     /// Returns a set-up logger without a pipeline, with these directives, that takes records of
     /// foreign targets up to `level`.
     pub(crate) fn for_routing(name: &str, level: LevelFilter, directives: &str) -> Self {
-        let logger = Self::new(name, Producer::disconnected(name), StopFlag::default());
+        let logger = Self::new(name, Producer::disconnected(name), StopFlag::default(), Arc::default());
         let mut settings = logger.settings();
         settings.rules.directives = directives.parse().unwrap();
         logger.settings.store(Arc::new(settings));

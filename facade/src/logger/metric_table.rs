@@ -428,6 +428,16 @@ impl MetricTable {
         self.tracker.as_mut()?.history(metric)
     }
 
+    /// Returns the present step; `None` before this attempt has used one.
+    pub(crate) fn reached_step(&self) -> Option<u64> {
+        self.steps.has_begun().then(|| self.steps.current())
+    }
+
+    /// Returns the sum of the positions of all progresses that are kept.
+    pub(crate) fn progress_position(&self) -> u64 {
+        self.progress.position()
+    }
+
     /// Returns the highest step so far.
     pub(crate) fn last_step(&self) -> Option<u64> {
         self.steps.highest()

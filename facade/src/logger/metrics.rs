@@ -36,6 +36,15 @@ pub(crate) struct MetricRecorder {
     ledger: ArcSwapOption<Ledger>,
 }
 
+/// The progress of a logger. A logger that moves has other values a moment later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Movement {
+    /// The present step; `None` before this attempt has used one.
+    pub(crate) step: Option<u64>,
+    /// The positions of its progresses and bars, summed.
+    pub(crate) position: u64,
+}
+
 impl MetricRecorder {
     pub(crate) fn new(gate: Arc<CallGate>) -> Self {
         let interning = Arc::clone(&gate);
@@ -79,6 +88,17 @@ impl MetricRecorder {
     /// Returns the highest step so far.
     pub(crate) fn last_step(&self) -> Option<u64> {
         self.table.lock().last_step()
+    }
+
+    /// Returns how far the logger has come.
+    pub(crate) fn movement(&self) -> Movement {
+        let table = self.table.lock();
+        let (step, position) = (table.reached_step(), table.progress_position());
+        drop(table);
+        Movement {
+            step,
+            position: position.saturating_add(self.bars.lock().position()),
+        }
     }
 
     /// Returns the step of readings that belong to a step and do not start one.

@@ -75,6 +75,12 @@ impl ProgressStack {
         self.outermost.as_ref().is_some_and(|level| !level.is_over)
     }
 
+    /// Returns the sum of the positions of the progresses that are kept.
+    pub(crate) fn position(&self) -> u64 {
+        let positions = self.outermost.iter().chain(&self.nested).map(|level| level.position);
+        positions.fold(0, u64::saturating_add)
+    }
+
     /// Returns `true` if the open progress is measured.
     pub(crate) fn is_measured(&self) -> bool {
         self.is_open() && self.has_meter()
@@ -262,6 +268,10 @@ impl ProgressMeter {
         let now = Instant::now();
         self.meter.update(n, batch, now);
         self.meter.due(now)
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.meter.position()
     }
 
     fn exclude_pause(&mut self, pause: Duration) {

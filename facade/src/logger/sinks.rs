@@ -5,12 +5,19 @@
 //! it off. The config is part of the public contract.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
 use logcore::{ConfigError, EventKind, LogConfig, Ranks, RunInfo, StopFlag};
+use logcore_health::rules::{FindingHook, RuleSink, TrippedMetrics};
 use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder, print_notice};
 use serde_json::Value;
+
+use crate::run::Run;
+
+/// Name of the sink in which the rules look at the values; no plugin can have it.
+pub(crate) const RULES: &str = "the rules";
 
 /// The sinks of one logger, built but not yet in use.
 pub(crate) struct BuiltSinks {
@@ -30,6 +37,22 @@ impl BuiltSinks {
         for sink in self.sinks.iter_mut().filter(|sink| sink.name == "console") {
             sink.foreign_level = level;
         }
+    }
+
+    /// Adds the sink in which the rules look at the values of the logger. Its books are nobody's
+    /// business: what it gets is delivered to nobody.
+    pub(crate) fn add_rules(&mut self, config: &LogConfig, run: &Arc<Run>, tripped: &Arc<TrippedMetrics>) {
+        let logger: Arc<str> = config.name.as_str().into();
+        let (of_hook, name) = (Arc::clone(run), Arc::clone(&logger));
+        let hook = FindingHook::new(move |finding| {
+            of_hook.findings().push(&name, finding);
+            of_hook.bell().ring();
+        });
+        let sink = RuleSink::new(&config.rules, &config.metrics_prefix, hook, Arc::clone(tripped));
+        if let Some(missing) = sink.missing_watch() {
+            run.findings().add_missing_watch(&logger, &missing);
+        }
+        self.sinks.push(NamedSink::new(RULES, LevelFilter::Off, Box::new(sink)));
     }
 
     /// Returns the most verbose level of foreign records that only the console takes.

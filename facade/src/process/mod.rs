@@ -15,3 +15,4 @@ pub(crate) mod signals;
 #[cfg(feature = "tracing")]
 pub(crate) mod span_layer;
 pub(crate) mod state;
+pub(crate) mod stop_signal;

@@ -9,17 +9,17 @@ use std::time::Duration;
 use logcore::log::{Level, LevelFilter};
 use logcore::sync::lock;
 use logcore::{
-    ConfigError, Deadline, Directives, LogConfig, LogError, PerProcess, RunEnd, Sink, StopFlag, WatchedLevels,
-    is_logging_suppressed, registry,
+    ConfigError, Deadline, Directives, LogConfig, LogError, PerProcess, RunEnd, Sink, StopFlag, StopReason,
+    WatchedLevels, is_logging_suppressed, registry,
 };
-use logcore_pipeline::{Producer, Signal, print_notice};
+use logcore_pipeline::{Producer, Signal, SignalAnswer, print_notice};
 
 use crate::logger::inner::LoggerInner;
 use crate::logger::report::{FinishReport, last_panic};
 use crate::process::config_watch::WatchHooks;
-use crate::process::global_log;
 use crate::process::logger_config::{printable_name, without_files};
 use crate::process::state::{ProcessHooks, ProcessState};
+use crate::process::{global_log, stop_signal};
 use crate::run::RunEnding;
 
 /// A forked child has a state of its own. The loggers of its parent are not part of that state.
@@ -34,6 +34,7 @@ const HOOKS: ProcessHooks = ProcessHooks {
     on_exit: end_at_exit,
     on_abort: end_at_abort,
     on_signal: end_at_signal,
+    on_stop_signal: answer_stop_signal,
     on_orphaned: adopt_inherited,
     watch: WatchHooks {
         is_watched,
@@ -120,6 +121,7 @@ pub(crate) fn get_or_open(name: &str) -> Arc<LoggerInner> {
             &name,
             Producer::disconnected(&name),
             StopFlag::default(),
+            Arc::default(),
         ))
     })
 }
@@ -288,6 +290,29 @@ fn end_at_signal(signal: Signal) {
             ending.complete(deadline);
         }
     }
+}
+
+/// Asks all runs to stop, at the first signal that asks for that. Without a run nobody can ask.
+fn answer_stop_signal(signal: Signal) -> SignalAnswer {
+    let Some(state) = state_soon() else {
+        return SignalAnswer::End;
+    };
+    let loggers: Vec<_> = state.loggers.iter().cloned().collect();
+    drop(state);
+    let settings: Vec<_> = loggers.iter().map(|logger| logger.settings()).collect();
+    let graces = settings.iter().map(|settings| settings.config.grace_duration());
+    let Some(grace) = graces.max() else {
+        return SignalAnswer::End;
+    };
+    stop_signal::answer(signal, grace, || {
+        let reporter = global_log::fallback().or_else(|| loggers.first().cloned());
+        if let Some(logger) = reporter {
+            logger.log_message(Level::Warn, format_args!("{signal} asks the program to stop"));
+        }
+        for run in settings.iter().filter_map(|settings| settings.run.as_ref()) {
+            run.request_stop(StopReason::Signal(signal.to_string()));
+        }
+    })
 }
 
 fn end_all(end: Option<RunEnd>, exit_code: i32) {

@@ -400,6 +400,7 @@ mod tests {
             name,
             Producer::disconnected(name),
             StopFlag::default(),
+            Arc::default(),
         ))
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use logcore::log::LevelFilter;
 use logcore::{Deadline, LogConfig, LogError, LoggerEnd, Ranks, RingPlace, Sink, SinkError, StopFlag, canonical_name};
-use logcore_pipeline::{Pipeline, Signal, at_exit, label_notices_with_rank, print_notice, set_fork_takeover};
+use logcore_pipeline::{
+    Pipeline, Signal, SignalAnswer, at_exit, label_notices_with_rank, print_notice, set_fork_takeover,
+};
 
 use crate::logger::inner::LoggerInner;
 use crate::logger::probes::ProbeSet;
@@ -30,6 +32,8 @@ pub(crate) struct ProcessHooks {
     pub(crate) on_abort: fn(),
     /// Runs when a signal is about to end the process.
     pub(crate) on_signal: fn(Signal),
+    /// Answers a signal that may ask the program to stop.
+    pub(crate) on_stop_signal: fn(Signal) -> SignalAnswer,
     /// Runs in a forked child whose parent is gone.
     pub(crate) on_orphaned: fn(),
     pub(crate) watch: WatchHooks,
@@ -205,11 +209,16 @@ impl ProcessState {
         let stop = live
             .as_ref()
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
+        let tripped = live
+            .as_ref()
+            .map_or_else(Arc::default, |logger| Arc::clone(logger.tripped()));
         let mut sinks = build_sinks(&config, entry.run().info(), &stop)?;
+        sinks.add_rules(&config, entry.run(), &tripped);
         sinks.open_console_to_foreign(foreign_on_console);
         let probes = ProbeSet::build(&config, &stop)?;
         let run = Arc::clone(entry.run());
-        let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
+        let capture_warnings = config.capture_warnings;
+        let on_signal = config.handle_signals.then_some(config.on_signal);
         if let Some(waiting) = &waiting {
             self.pipeline(&run, &config, &sinks)?.connect(waiting.producer());
             self.provisional.remove(waiting);
@@ -218,7 +227,7 @@ impl ProcessState {
             Some(logger) => logger,
             None => {
                 let producer = self.pipeline(&run, &config, &sinks)?.producer(&config.name);
-                Arc::new(LoggerInner::new(&config.name, producer, stop))
+                Arc::new(LoggerInner::new(&config.name, producer, stop, tripped))
             }
         };
         self.name_ring(&run, &config, &mut sinks);
@@ -242,8 +251,8 @@ impl ProcessState {
         if capture_warnings {
             panic_hook::install(self.hooks.on_abort);
         }
-        if handle_signals {
-            signals::handle(self.hooks.on_signal);
+        if let Some(on_signal) = on_signal {
+            signals::handle(on_signal, self.hooks.on_signal, self.hooks.on_stop_signal);
         }
         Ok(logger)
     }
@@ -281,6 +290,7 @@ impl ProcessState {
         for logger in self.loggers.iter() {
             let config = entry.config(with_name(config, logger.name()));
             let mut sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
+            sinks.add_rules(&config, entry.run(), logger.tripped());
             sinks.open_console_to_foreign(foreign_on_console);
             let probes = ProbeSet::build(&config, logger.stop())?;
             built.push((Arc::clone(logger), config, sinks, probes));
@@ -309,6 +319,7 @@ impl ProcessState {
         // Calls that the ring still has are written before anything new.
         self.recover(&config, Some(logger.producer().writer_pid()));
         let mut sinks = build_sinks(&config, run.info(), logger.stop())?;
+        sinks.add_rules(&config, &run, logger.tripped());
         sinks.open_console_to_foreign(settings.foreign_console_level);
         let probes = ProbeSet::build(&config, logger.stop())?;
         if self.pipeline.is_none() {
@@ -319,7 +330,7 @@ impl ProcessState {
         self.name_ring(&run, &config, &mut sinks);
         logger.configure(config.clone(), &run, sinks, probes, false)?;
         if config.handle_signals {
-            signals::handle(self.hooks.on_signal);
+            signals::handle(config.on_signal, self.hooks.on_signal, self.hooks.on_stop_signal);
         }
         global_log::publish(&logger);
         self.runs.take_over(&run, &logger);

@@ -29,6 +29,21 @@ pub(crate) struct Account(usize);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PhaseId(u64);
 
+/// The present use of time, for who watches the run.
+#[derive(Clone, Debug)]
+pub(crate) struct LedgerReading {
+    /// The innermost use, by its name.
+    pub(crate) now: String,
+    /// `true` if the thread that trains is in a use that may be long, such as an evaluation.
+    pub(crate) may_be_long: bool,
+    /// Time in which the thread that trains waited for data.
+    pub(crate) data: Duration,
+    /// The longest time that a checkpoint took.
+    pub(crate) longest_checkpoint: Duration,
+    /// The open phases of all threads, as `eval > forward`.
+    pub(crate) open: Vec<String>,
+}
+
 /// The figures of a ledger at one moment.
 #[derive(Default)]
 struct LedgerFigures {
@@ -51,6 +66,8 @@ const MAX_OWN: usize = 64;
 impl Ledger {
     /// Waiting for data.
     pub(crate) const DATA: Account = DATA;
+    /// Waiting on purpose.
+    pub(crate) const IDLE: Account = IDLE;
 
     /// Returns a ledger that begins now, on this thread.
     pub(crate) fn new() -> Self {
@@ -72,6 +89,22 @@ impl Ledger {
     /// same time: the longest counts.
     pub(crate) fn lose(&self, time: Duration) {
         self.book.lock().lose(time);
+    }
+
+    /// Returns the present use of time. The stall that [`begin_stall`](Self::begin_stall) tells began
+    /// at the latest reading with `has_moved`.
+    pub(crate) fn read(&self, has_moved: bool) -> LedgerReading {
+        let mut book = self.book.lock();
+        book.book_all(Instant::now());
+        if has_moved {
+            book.note_movement();
+        }
+        book.reading()
+    }
+
+    /// Moves the time since the last movement to `stall`, and books there until the next movement.
+    pub(crate) fn begin_stall(&self) {
+        self.book.lock().begin_stall(Instant::now());
     }
 
     /// Returns the seconds by use at this moment.
@@ -204,6 +237,10 @@ struct LedgerBook {
     interval_began: Instant,
     /// The time that this attempt has moved to `lost`.
     lost_here: Duration,
+    /// The accounts at the last movement of the run.
+    at_movement: Vec<Duration>,
+    is_stalled: bool,
+    longest_checkpoint: Duration,
 }
 
 struct AccountEntry {
@@ -221,19 +258,43 @@ struct ThreadPhases {
     thread: u64,
     /// The moment up to which the thread's time is booked, if its time is not the run's.
     booked_until: Instant,
-    open: Vec<(u64, Account)>,
+    open: Vec<OpenPhase>,
+}
+
+#[derive(Clone, Copy)]
+struct OpenPhase {
+    id: u64,
+    account: Account,
+    began: Instant,
 }
 
 /// The uses that every ledger has. The program's own follow.
-const FIXED: [&str; 8] = ["startup", "data", "step", "eval", "checkpoint", "other", "down", "lost"];
+const FIXED: [&str; 10] = [
+    "startup",
+    "data",
+    "step",
+    "eval",
+    "checkpoint",
+    "idle",
+    "other",
+    "stall",
+    "down",
+    "lost",
+];
 const STARTUP: Account = Account(0);
 const DATA: Account = Account(1);
 const STEP: Account = Account(2);
-const OTHER: Account = Account(5);
-const DOWN: Account = Account(6);
-const LOST: Account = Account(7);
+const EVAL: Account = Account(3);
+const CHECKPOINT: Account = Account(4);
+const IDLE: Account = Account(5);
+const OTHER: Account = Account(6);
+const STALL: Account = Account(7);
+const DOWN: Account = Account(8);
+const LOST: Account = Account(9);
 /// The uses in which no step is done.
-const PASSIVE: [Account; 3] = [STARTUP, DOWN, LOST];
+const PASSIVE: [Account; 4] = [STARTUP, STALL, DOWN, LOST];
+/// The uses that may be long although nothing is wrong.
+const LONG: [Account; 3] = [EVAL, CHECKPOINT, IDLE];
 /// Number of fixed uses that are shown before the program's own.
 const SHOWN_FIRST: usize = 3;
 
@@ -249,6 +310,9 @@ impl LedgerBook {
             next_phase: 0,
             interval_began: now,
             lost_here: Duration::ZERO,
+            at_movement: Vec::new(),
+            is_stalled: false,
+            longest_checkpoint: Duration::ZERO,
         }
     }
 
@@ -328,6 +392,11 @@ impl LedgerBook {
         self.book(thread, now);
         let id = self.next_phase;
         self.next_phase += 1;
+        let phase = OpenPhase {
+            id,
+            account,
+            began: now,
+        };
         let threads = &mut self.threads;
         let own = threads.iter().position(|phases| phases.thread == thread);
         let at = own.or_else(|| threads.iter().position(|phases| phases.open.is_empty()));
@@ -335,12 +404,12 @@ impl LedgerBook {
             Some(at) => {
                 let phases = &mut threads[at];
                 (phases.thread, phases.booked_until) = (thread, now);
-                phases.open.push((id, account));
+                phases.open.push(phase);
             }
             None => threads.push(ThreadPhases {
                 thread,
                 booked_until: now,
-                open: vec![(id, account)],
+                open: vec![phase],
             }),
         }
         PhaseId(id)
@@ -352,8 +421,12 @@ impl LedgerBook {
             return;
         };
         // Guards may be dropped in any order.
-        if let Some(at) = phases.open.iter().rposition(|(id, _)| *id == phase.0) {
-            phases.open.remove(at);
+        if let Some(at) = phases.open.iter().rposition(|open| open.id == phase.0) {
+            let ended = phases.open.remove(at);
+            if ended.account == CHECKPOINT {
+                let time = now.saturating_duration_since(ended.began);
+                self.longest_checkpoint = self.longest_checkpoint.max(time);
+            }
         }
     }
 
@@ -363,13 +436,12 @@ impl LedgerBook {
         let innermost = phases
             .as_ref()
             .and_then(|phases| phases.open.last())
-            .map(|(_, account)| *account);
+            .map(|phase| phase.account);
         if thread == self.thread {
-            let account = innermost.unwrap_or(match (self.has_update, self.open_progresses) {
-                (false, _) => STARTUP,
-                (true, 0) => OTHER,
-                (true, _) => STEP,
-            });
+            let account = match innermost.unwrap_or(self.outside_of_phases()) {
+                account if self.is_stalled && !LONG.contains(&account) => STALL,
+                account => account,
+            };
             let time = now.saturating_duration_since(self.booked_until);
             let entry = &mut self.accounts[account.0];
             entry.time += time;
@@ -378,6 +450,61 @@ impl LedgerBook {
         } else if let (Some(phases), Some(account)) = (phases, innermost) {
             self.accounts[account.0].elsewhere += now.saturating_duration_since(phases.booked_until);
             phases.booked_until = now;
+        }
+    }
+
+    /// Returns the use of time on the thread that trains, while it is in no phase.
+    fn outside_of_phases(&self) -> Account {
+        match (self.has_update, self.open_progresses) {
+            (false, _) => STARTUP,
+            (true, 0) => OTHER,
+            (true, _) => STEP,
+        }
+    }
+
+    fn note_movement(&mut self) {
+        self.at_movement.clear();
+        self.at_movement
+            .extend(self.accounts.iter().map(|account| account.time));
+        self.is_stalled = false;
+    }
+
+    fn begin_stall(&mut self, now: Instant) {
+        self.book(self.thread, now);
+        self.is_stalled = true;
+        for at in 0..self.accounts.len() {
+            let account = Account(at);
+            if LONG.contains(&account) || [STALL, DOWN, LOST].contains(&account) {
+                continue;
+            }
+            let before = self.at_movement.get(at).copied().unwrap_or_default();
+            let since = self.accounts[at].time.saturating_sub(before);
+            self.accounts[at].time -= since;
+            self.accounts[STALL.0].time += since;
+        }
+    }
+
+    fn reading(&self) -> LedgerReading {
+        let of_trainer = self.threads.iter().find(|phases| phases.thread == self.thread);
+        let open_here = of_trainer.map_or(&[][..], |phases| &phases.open);
+        let is_long = |phase: &OpenPhase| LONG.contains(&phase.account);
+        let mut all = self.threads.iter().flat_map(|phases| &phases.open);
+        let now = open_here.last().map_or(self.outside_of_phases(), |phase| phase.account);
+        let path = |phases: &ThreadPhases| {
+            let names = phases.open.iter().map(|phase| &*self.accounts[phase.account.0].name);
+            names.collect::<Vec<_>>().join(" > ")
+        };
+        LedgerReading {
+            now: self.accounts[now.0].name.to_string(),
+            may_be_long: open_here.iter().any(is_long) || all.any(|phase| phase.account == IDLE),
+            data: self.accounts[DATA.0].time,
+            longest_checkpoint: self.longest_checkpoint,
+            open: self
+                .threads
+                .iter()
+                .filter(|phases| !phases.open.is_empty())
+                .map(path)
+                .collect(),
         }
     }
 

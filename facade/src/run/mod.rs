@@ -9,7 +9,8 @@
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
 //! | [`page`] | the page of the run, `report.html` |
 //! | [`record`] | the lock of this process, and `run.json` |
-//! | [`health`] | the thread that writes `run.json` while the run is live, and at its end |
+//! | [`health`] | the thread that watches the run, and writes `run.json` while the run is live and at its end |
+//! | [`stop`] | the request to stop the run |
 //! | [`ranks`] | the run that the ranks of a launch share |
 //! | [`facts`], [`git`] | facts about the process and its machine |
 
@@ -24,24 +25,33 @@ mod links;
 mod page;
 mod ranks;
 mod record;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use logcore::{ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunManifest, RunState, SupersededRows};
+use logcore::{
+    ConfigError, Deadline, FileRank, LogConfig, LoggerEnd, Ranks, RunInfo, RunManifest, RunState, StopReason,
+    SupersededRows,
+};
 use logcore_pipeline::{ProcessLock, print_notice};
 
 use self::choice::{AUTO, ChosenRun, FLAT, RunChoice, cannot_make};
 use self::folder::{Claim, NewFolders};
 use self::health::Health;
 pub(crate) use self::health::PendingWrite;
+use self::health::bell::Bell;
+use self::health::findings::FindingQueue;
+use self::health::stopping::StopTimes;
 pub(crate) use self::killed::note_killed;
 use self::ledger::Ledger;
 use self::ranks::Launch;
 use self::record::{EarlierRun, RunRecord};
+use self::stop::StopSwitch;
 use crate::logger::inner::LoggerInner;
 use crate::logger::summary::{self, ClosingPart};
 use crate::process::recovery::deliver_killed_in;
@@ -87,6 +97,13 @@ pub(crate) struct Run {
     /// `true` if the folder is there and complete.
     is_open: AtomicBool,
     ledger: Arc<Ledger>,
+    stop: StopSwitch,
+    stop_times: StopTimes,
+    /// Time without movement after which a stall is reported; `None` for never.
+    stall_after: Option<Duration>,
+    findings: FindingQueue,
+    bell: Bell,
+    file_rank: FileRank,
 }
 
 /// A logger's way into a run, during its set-up. Dropping the value removes the folders that it has
@@ -173,8 +190,12 @@ impl Runs {
             }
         };
         live.loggers.insert(logger.age(), Arc::clone(logger));
+        if !run.is_open() {
+            // With a folder, the run was handed over when the folder was complete.
+            self.health.get_or_insert_with(Health::start).begin(run, None);
+        }
         if let Some(health) = &self.health {
-            health.join(run.info(), logger);
+            health.join(run, logger);
         }
         // A run that the logger has left has no other end.
         drop(self.take_out(logger, Some(run), &LoggerEnd::default()));
@@ -193,7 +214,8 @@ impl Runs {
     /// Notes the first step that a logger logs in this attempt, for the readers of the run.
     pub(crate) fn note_first_step(&self, run: &Run, logger: &str, step: u64) -> Option<PendingWrite> {
         run.info().note_first_step(logger, step);
-        self.health.as_ref().map(|health| health.save(run.info()))
+        let live = self.live.iter().find(|live| std::ptr::eq(&*live.run, run))?;
+        self.health.as_ref().map(|health| health.save(&live.run))
     }
 
     /// Makes the folder of a run that no sink has needed so far.
@@ -219,7 +241,7 @@ impl Runs {
         let manifest = RunManifest::default();
         self.open_folder(run, EarlierRun { manifest, lock }, config, names);
         if let Some(health) = &self.health {
-            loggers.iter().for_each(|logger| health.join(run.info(), logger));
+            loggers.iter().for_each(|logger| health.join(run, logger));
         }
     }
 
@@ -228,7 +250,7 @@ impl Runs {
         let is_known = self.live.iter().any(|live| Arc::ptr_eq(&live.run, run));
         if !is_known && let Some(mut record) = RunRecord::take_over(run.info(), run.ranks.rank, &run.ledger) {
             record.begin();
-            self.health.get_or_insert_with(Health::start).begin(record);
+            self.health.get_or_insert_with(Health::start).begin(run, Some(record));
         }
         self.join(run, logger);
     }
@@ -257,7 +279,7 @@ impl Runs {
         if run.is_linked {
             links::make(&run.root, run.dir(), &config.filename);
         }
-        self.health.get_or_insert_with(Health::start).begin(record);
+        self.health.get_or_insert_with(Health::start).begin(run, Some(record));
         facts::collect_in_background(run.info(), config);
     }
 
@@ -281,7 +303,7 @@ impl Runs {
         let (state, exit_code) = live.worst;
         // Rank 0 writes what all ranks share.
         let has_page = live.has_page && live.run.ranks.is_first() && live.run.is_open();
-        let end = |health: &Health| health.end(live.run.info(), state, exit_code, live.last_step);
+        let end = |health: &Health| health.end(&live.run, state, exit_code, live.last_step);
         Some(RunEnding {
             written: self.health.as_ref().map(end),
             has_page,
@@ -373,6 +395,8 @@ impl RunEntry {
         for wandb in &earlier.manifest.wandb {
             info.note_wandb_run(wandb.clone());
         }
+        // Ranks whose folders differ cannot agree on anything.
+        let needs_agreement = leaves_files && ranks.world_size.is_some_and(|size| size > 1);
         let run = Run {
             root: config.log_dir.clone(),
             info,
@@ -383,6 +407,13 @@ impl RunEntry {
             ledger: Arc::new(Ledger::continue_after(&earlier.manifest)),
             is_linked,
             is_open: AtomicBool::new(false),
+            stop: StopSwitch::new(needs_agreement),
+            stop_times: StopTimes::of(config),
+            // An invalid text was refused before.
+            stall_after: config.stall_duration().ok().flatten(),
+            findings: FindingQueue::default(),
+            bell: Bell::default(),
+            file_rank: FileRank::from_config(config),
         };
         Ok(Self {
             run: Arc::new(run),
@@ -432,6 +463,49 @@ impl Run {
 
     pub(crate) fn dir(&self) -> &Path {
         self.info.dir()
+    }
+
+    pub(crate) fn stop(&self) -> &StopSwitch {
+        &self.stop
+    }
+
+    pub(crate) fn findings(&self) -> &FindingQueue {
+        &self.findings
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Asks the run to stop.
+    pub(crate) fn request_stop(&self, reason: StopReason) {
+        self.stop.request(reason);
+        self.bell.ring();
+    }
+
+    fn stop_times(&self) -> StopTimes {
+        self.stop_times
+    }
+
+    fn stall_after(&self) -> Option<Duration> {
+        self.stall_after
+    }
+
+    fn rank(&self) -> u32 {
+        self.ranks.rank
+    }
+
+    fn world_size(&self) -> Option<u32> {
+        self.ranks.world_size
+    }
+
+    fn is_first_rank(&self) -> bool {
+        self.ranks.is_first()
+    }
+
+    /// Returns the rank in the names of this process's files.
+    fn file_rank(&self) -> FileRank {
+        self.file_rank
     }
 
     /// Makes the folder of a run that was chosen without one, and takes its lock if other processes

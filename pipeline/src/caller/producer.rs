@@ -380,6 +380,19 @@ impl Producer {
         self.record_deferred_as(arrival.into(), record, message, arguments);
     }
 
+    /// Returns `true` if more than half of the ring is in use, so that a call may soon have to wait.
+    ///
+    /// ```
+    /// # let pipeline = logcore_pipeline::Pipeline::start(1 << 20)?;
+    /// assert!(!pipeline.producer("trainer").is_congested());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        let ring = &self.state().ring;
+        ring.used() > ring.capacity() / 2
+    }
+
     /// Counts a record that the logger's rate limit has dropped.
     ///
     /// ```

@@ -29,6 +29,8 @@ pub enum Signal {
     HangUp,
     /// SIGTSTP: Ctrl-Z.
     Stop,
+    /// SIGUSR1: the early warning of batch systems. Handled only with [`SignalWork::ask`].
+    User1,
 }
 
 impl Signal {
@@ -41,6 +43,7 @@ impl Signal {
             Self::Interrupt => 2,
             Self::Terminate => 15,
             Self::Stop => imp::STOP,
+            Self::User1 => imp::USER1,
         }
     }
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Signal {
             Self::Terminate => "SIGTERM",
             Self::HangUp => "SIGHUP",
             Self::Stop => "SIGTSTP",
+            Self::User1 => "SIGUSR1",
         })
     }
 }
@@ -65,6 +69,18 @@ pub struct SignalWork {
     /// Runs when the process is to be stopped. The argument stops the process, and returns when the
     /// process continues.
     pub around_stop: fn(&mut dyn FnMut()),
+    /// Answers SIGTERM and SIGUSR1, if the program wants to be asked before one of them ends the
+    /// process.
+    pub ask: Option<fn(Signal) -> SignalAnswer>,
+}
+
+/// The answer to a signal that asks the program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalAnswer {
+    /// The process goes on; the next such signal is answered anew.
+    GoOn,
+    /// The process ends.
+    End,
 }
 
 /// Handles signals from now on, on a separate thread. Only the first call of a process counts. A
@@ -80,11 +96,21 @@ pub struct SignalWork {
 /// handle_signals(SignalWork {
 ///     before_end: |signal| eprintln!("ended by {signal}"),
 ///     around_stop: |stop| stop(),
+///     ask: None,
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn handle_signals(work: SignalWork) -> io::Result<()> {
     imp::handle(work)
+}
+
+/// Sends a signal to this process.
+///
+/// # Errors
+///
+/// If the system refuses; elsewhere than on Unix, always.
+pub fn signal_self(signal: Signal) -> io::Result<()> {
+    imp::signal_self(signal)
 }
 
 #[cfg(unix)]
@@ -97,7 +123,7 @@ mod imp {
 
     use logcore::PerProcess;
 
-    use super::{Signal, SignalWork};
+    use super::{Signal, SignalAnswer, SignalWork};
     use crate::process::ending::begin_signal_end;
     use crate::process::notice::settle_notices;
     use crate::process::sys::calls::kill_self;
@@ -105,21 +131,30 @@ mod imp {
 
     pub(super) const STOP: i32 = libc::SIGTSTP;
 
+    pub(super) const USER1: i32 = libc::SIGUSR1;
+
     const SIGNALS: [Signal; 4] = [Signal::Interrupt, Signal::Terminate, Signal::HangUp, Signal::Stop];
+
+    pub(super) fn signal_self(signal: Signal) -> io::Result<()> {
+        kill_self(signal.number())
+    }
 
     pub(super) fn handle(work: SignalWork) -> io::Result<()> {
         static CALLED: PerProcess<AtomicBool> = PerProcess::new(|_| AtomicBool::new(false));
         if CALLED.get().swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let (forwarding, mut pipe) = SignalForwarding::prepare(SIGNALS.map(Signal::number))?;
+        let mut signals = SIGNALS.to_vec();
+        signals.extend(work.ask.map(|_| Signal::User1));
+        let (forwarding, mut pipe) = SignalForwarding::prepare(signals.iter().map(|signal| signal.number()))?;
         thread::Builder::new()
             .name("logcore-signals".to_owned())
             .spawn(move || {
                 let mut number = [0];
                 while pipe.read_exact(&mut number).is_ok() {
-                    let received = SIGNALS
-                        .into_iter()
+                    let received = signals
+                        .iter()
+                        .copied()
                         .find(|signal| signal.number() == i32::from(number[0]));
                     if let Some(signal) = received.filter(|signal| forwarding.decides_about(signal.number())) {
                         respond(signal, work);
@@ -131,6 +166,11 @@ mod imp {
     }
 
     fn respond(signal: Signal, work: SignalWork) {
+        if let (Signal::Terminate | Signal::User1, Some(ask)) = (signal, work.ask)
+            && ask(signal) == SignalAnswer::GoOn
+        {
+            return;
+        }
         let ours = SignalAction::installed(signal.number());
         // From now on the signal has its default effect, so that a second one ends the process at
         // once.
@@ -159,9 +199,14 @@ mod imp {
 mod imp {
     use std::io;
 
-    use super::SignalWork;
+    use super::{Signal, SignalWork};
 
     pub(super) const STOP: i32 = 0;
+    pub(super) const USER1: i32 = 0;
+
+    pub(super) fn signal_self(_: Signal) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// There are no signals.
     pub(super) fn handle(_: SignalWork) -> io::Result<()> {

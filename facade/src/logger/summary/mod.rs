@@ -89,7 +89,7 @@ fn render(run: &str, end: &RunEnd, sections: &[SummarySection], page: Option<&Pa
     let with_nan = metrics_with_nan(sections);
     let (mark, code) = match end {
         RunEnd::Finished if with_nan.is_empty() => ("✓", "1;32"),
-        RunEnd::Finished => ("!", "1;33"),
+        RunEnd::Finished | RunEnd::Stopped { .. } => ("!", "1;33"),
         _ => ("✗", "1;31"),
     };
     let duration = sections.iter().map(|section| section.summary.duration).max();

@@ -161,9 +161,6 @@ unsafe fn errno() -> *mut c_int {
     unsafe { libc::__error() }
 }
 
-/// Number of signals that a process forwards.
-const FORWARDED: usize = 4;
-
 /// Handlers that write the number of each signal into a pipe. Complete before the first handler is
 /// installed.
 pub(crate) struct SignalForwarding {
@@ -171,9 +168,8 @@ pub(crate) struct SignalForwarding {
     pipe: c_int,
     /// A child of a fork has the handlers, but no thread that reads the pipe.
     pid: u32,
-    numbers: [c_int; FORWARDED],
-    /// The actions before ours, in the order of `numbers`.
-    earlier: [SignalAction; FORWARDED],
+    /// The numbers of the signals, with the actions before ours.
+    signals: Box<[(c_int, SignalAction)]>,
 }
 
 /// The forwarding of the process that called last; lives forever.
@@ -186,22 +182,22 @@ impl SignalForwarding {
     /// # Errors
     ///
     /// If the system has no pipe.
-    pub(crate) fn prepare(numbers: [c_int; FORWARDED]) -> io::Result<(&'static Self, PipeReader)> {
+    pub(crate) fn prepare(numbers: impl Iterator<Item = c_int>) -> io::Result<(&'static Self, PipeReader)> {
         let (reader, writer) = io::pipe()?;
         // A full pipe must not hold up a handler.
         set_nonblocking(&writer)?;
         let of_parent = Self::current();
         // A child of a fork has our handlers already, and the actions before them are those that
         // the parent found.
-        let earlier = |index: usize| match (SignalAction::installed(numbers[index]), of_parent) {
-            (now, Some(parent)) if now.calls(forward) => parent.earlier[index],
-            (now, _) => now,
+        let earlier = |number: c_int| {
+            let now = SignalAction::installed(number);
+            let of_parent = of_parent.filter(|_| now.calls(forward));
+            of_parent.and_then(|parent| parent.earlier(number)).unwrap_or(now)
         };
         let forwarding: &'static Self = Box::leak(Box::new(Self {
             pipe: writer.into_raw_fd(),
             pid: process::id(),
-            numbers,
-            earlier: std::array::from_fn(earlier),
+            signals: numbers.map(|number| (number, earlier(number))).collect(),
         }));
         FORWARDING.store(ptr::from_ref(forwarding).cast_mut(), Ordering::Release);
         Ok((forwarding, reader))
@@ -209,7 +205,7 @@ impl SignalForwarding {
 
     /// Installs the handlers, except for signals that the program ignores.
     pub(crate) fn install(&self) {
-        for (number, earlier) in self.numbers.iter().zip(&self.earlier) {
+        for (number, earlier) in &self.signals {
             if !earlier.is_ignored() {
                 // SAFETY: `forward` calls only async-signal-safe functions.
                 let mut action = unsafe { SignalAction::with_handler(forward) };
@@ -222,9 +218,16 @@ impl SignalForwarding {
     /// Returns `true` if the signal had its default effect before, and nothing has replaced our
     /// handler.
     pub(crate) fn decides_about(&self, number: c_int) -> bool {
-        let mut signals = self.numbers.iter().zip(&self.earlier);
-        let earlier = signals.find(|(forwarded, _)| **forwarded == number);
-        earlier.is_some_and(|(_, action)| action.is_default()) && SignalAction::installed(number).calls(forward)
+        let earlier = self.earlier(number);
+        earlier.is_some_and(|action| action.is_default()) && SignalAction::installed(number).calls(forward)
+    }
+
+    /// Returns the action of a forwarded signal before ours. Async-signal-safe.
+    fn earlier(&self, number: c_int) -> Option<SignalAction> {
+        let mut signals = self.signals.iter();
+        signals
+            .find(|(forwarded, _)| *forwarded == number)
+            .map(|(_, action)| *action)
     }
 
     fn current() -> Option<&'static Self> {
@@ -238,8 +241,7 @@ extern "C" fn forward(number: c_int, info: *mut libc::siginfo_t, context: *mut c
     let Some(forwarding) = SignalForwarding::current() else {
         return;
     };
-    let mut signals = forwarding.numbers.iter().zip(&forwarding.earlier);
-    let Some((_, earlier)) = signals.find(|(forwarded, _)| **forwarded == number) else {
+    let Some(earlier) = forwarding.earlier(number) else {
         return;
     };
     if !earlier.is_default() {

@@ -1,0 +1,130 @@
+//! What the health of a run has to say: events in `events.jsonl`, lines in the log, alerts.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use logcore::log::Level;
+use logcore::{AlertLevel, RunState, files, suppress_logging};
+use logcore_health::event::{Event, EventLog, HealthKind};
+use logcore_pipeline::print_notice;
+
+use crate::logger::inner::LoggerInner;
+use crate::run::Run;
+
+/// Most bytes of the text file that are read for the lines around an incident.
+const MOST_TEXT: u64 = 64 << 10;
+
+/// Lines of the text file that an incident and a stall report have.
+pub(super) const LINES: usize = 40;
+
+/// Tells what the health of a run has to say.
+pub(super) struct Journal {
+    pub(super) run: Arc<Run>,
+    log: EventLog,
+}
+
+impl Journal {
+    pub(super) fn new(run: &Arc<Run>) -> Self {
+        Self {
+            run: Arc::clone(run),
+            log: EventLog::new(run.dir(), run.file_rank()),
+        }
+    }
+
+    /// Returns an event of this process and moment.
+    pub(super) fn event(
+        &self,
+        kind: HealthKind,
+        level: AlertLevel,
+        text: impl Into<String>,
+        step: Option<u64>,
+    ) -> Event {
+        let mut event = Event::new(kind, level, text);
+        (event.rank, event.attempt, event.step) = (self.run.rank(), self.run.info().attempt(), step);
+        event
+    }
+
+    /// Logs an event by the run's first logger, and appends the event to its file.
+    pub(super) fn tell(&mut self, loggers: &[Arc<LoggerInner>], event: Event) {
+        if let Some(logger) = loggers.first() {
+            log_line(logger, event.level, &event.text);
+        }
+        self.append(&event);
+    }
+
+    /// Tells an event, and sends an alert about it.
+    pub(super) fn alarm(&mut self, loggers: &[Arc<LoggerInner>], title: &str, event: Event) {
+        if let Some(logger) = loggers.first() {
+            send_alert(logger, title, &event);
+        }
+        self.tell(loggers, event);
+    }
+
+    /// Appends an event to its file.
+    pub(super) fn append(&mut self, event: &Event) {
+        if !self.run.is_open() {
+            return;
+        }
+        if let Err(error) = suppress_logging(|| self.log.append(event)) {
+            let dir = self.run.dir().display();
+            print_notice(
+                &format!("events {dir}"),
+                &format!("cannot write the events of the run in {dir}: {error}"),
+            );
+        }
+    }
+
+    /// Notes the end of a later attempt.
+    pub(super) fn end(&mut self, state: RunState, step: Option<u64>) {
+        let attempt = self.run.info().attempt();
+        if attempt > 1 || self.run.stop().reason().is_some() {
+            let text = format!("attempt {attempt} is {}", state.as_str());
+            let event = self.event(HealthKind::Attempt, AlertLevel::Info, text, step);
+            self.append(&event);
+        }
+    }
+}
+
+/// Sends an alert about an event, if a sink takes alerts, without waiting.
+pub(super) fn send_alert(logger: &LoggerInner, title: &str, event: &Event) {
+    if logger.takes_alerts() && !logger.producer().is_congested() {
+        logger.alert(title, &event.text, event.level);
+    }
+}
+
+/// Logs a line without waiting: a full ring would hold up the thread that tells so.
+pub(super) fn log_line(logger: &LoggerInner, level: AlertLevel, text: &str) {
+    if logger.producer().is_congested() {
+        print_notice(&format!("health {text}"), text);
+        return;
+    }
+    let level = match level {
+        AlertLevel::Error => Level::Error,
+        AlertLevel::Warn => Level::Warn,
+        _ => Level::Info,
+    };
+    logger.log_message(level, format_args!("{text}"));
+}
+
+/// Returns the last lines of the text file of a logger; none if it has none.
+pub(super) fn last_lines(logger: &LoggerInner) -> Vec<String> {
+    read_tail(&logger.log_file()).unwrap_or_default()
+}
+
+fn read_tail(path: &Path) -> std::io::Result<Vec<String>> {
+    let mut file: File = files::open_no_follow(path)?;
+    let length = file.metadata()?.len();
+    let begin = length.saturating_sub(MOST_TEXT);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(MOST_TEXT).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if begin > 0 && !lines.is_empty() {
+        // The first one may be cut.
+        lines.remove(0);
+    }
+    Ok(lines.split_off(lines.len().saturating_sub(LINES)))
+}

@@ -1,0 +1,181 @@
+//! The slots of the ranks: this rank writes its own, and rank 0 finds ranks that are slower.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use logcore::AlertLevel;
+use logcore_health::agreement::agreed_step;
+use logcore_health::event::HealthKind;
+use logcore_health::skew::{SkewChange, SkewWatch, StepGauge, first_stopped};
+use logcore_health::slot::{RankPhase, RankState, SlotFolder};
+use logcore_pipeline::print_notice;
+
+use super::journal::Journal;
+use super::watched_run::Look;
+use crate::run::Run;
+
+/// Ticks between two looks at the slots of the other ranks.
+const LOOK_TICKS: u32 = 10;
+
+/// The slots of a run with several ranks; nothing in a run of one process.
+pub(super) struct RankWatch {
+    slots: Option<RankSlots>,
+}
+
+struct RankSlots {
+    folder: SlotFolder,
+    own: RankState,
+    gauge: StepGauge,
+    world_size: u32,
+    /// Only rank 0 looks for slower ranks.
+    skew: Option<SkewWatch>,
+    ticks: u32,
+    looked: Instant,
+    /// Time since the last step, without that in phases that are long by nature.
+    since_step: Duration,
+    /// Time that the process has waited for data, up to the last step.
+    data: Duration,
+}
+
+impl RankWatch {
+    pub(super) fn new(run: &Run) -> Self {
+        let world_size = run.world_size().filter(|size| *size > 1);
+        let slots = world_size.map(|world_size| RankSlots {
+            folder: SlotFolder::new(run.dir()),
+            own: RankState::new(run.rank(), run.info().attempt()),
+            world_size,
+            gauge: StepGauge::default(),
+            skew: run.is_first_rank().then(SkewWatch::new),
+            ticks: 0,
+            looked: Instant::now(),
+            since_step: Duration::ZERO,
+            data: Duration::ZERO,
+        });
+        Self { slots }
+    }
+
+    pub(super) fn look(&mut self, look: &Look<'_>, journal: &mut Journal) {
+        if let Some(slots) = self.slots.as_mut().filter(|_| look.run.is_open()) {
+            slots.measure(look);
+            slots.write();
+            slots.find_slower(look, journal);
+        }
+    }
+
+    /// Returns the step at which all ranks can stop; `None` if no rank has a step.
+    pub(super) fn agreed_step(&self) -> Option<u64> {
+        agreed_step(&self.read())
+    }
+
+    /// Returns `true` if each rank has a slot, with its pace if it has a step. This one is at the step
+    /// `own`.
+    pub(super) fn know_pace(&self, own: Option<u64>) -> bool {
+        let Some(slots) = &self.slots else { return true };
+        let states = self.read();
+        let knows = |step: Option<u64>, pace: f32| step.is_none() || pace > 0.0;
+        states.len() as u64 >= u64::from(slots.world_size)
+            && states.iter().all(|state| knows(state.step, state.pace))
+            && knows(own, slots.own.pace)
+    }
+
+    /// Returns the rank that stopped first, if that can be known.
+    pub(super) fn first_stopped(&self) -> Option<RankState> {
+        first_stopped(&self.read()).copied()
+    }
+
+    /// Writes the last slot of this attempt.
+    pub(super) fn end(&mut self, step: Option<u64>) {
+        if let Some(slots) = &mut self.slots {
+            slots.own.phase = RankPhase::Ended;
+            slots.own.step = slots.own.step.max(step);
+            slots.write();
+        }
+    }
+
+    /// Returns the states of all ranks, of this one as it is now.
+    fn read(&self) -> Vec<RankState> {
+        let Some(slots) = &self.slots else { return Vec::new() };
+        let mut states = slots.folder.read_all(slots.world_size, slots.own.attempt);
+        states.retain(|state| state.rank != slots.own.rank);
+        states.push(slots.own);
+        states
+    }
+}
+
+impl RankSlots {
+    /// Brings the own slot up to date.
+    fn measure(&mut self, look: &Look<'_>) {
+        let elapsed = self.looked.elapsed();
+        self.looked = Instant::now();
+        if look.reading.may_be_long {
+            // Neither this time nor the data of an evaluation are those of a step.
+            self.data = look.reading.data;
+        } else {
+            self.since_step += elapsed;
+        }
+        match (self.own.step, look.step) {
+            (Some(before), Some(now)) if now > before => {
+                let waited = look.reading.data.saturating_sub(self.data);
+                self.gauge.note(now - before, self.since_step, waited);
+                self.gauge.fill(&mut self.own);
+            }
+            // The time before the first step is none of a step.
+            (None, Some(_)) => {}
+            _ => return self.note_state(look),
+        }
+        (self.since_step, self.data) = (Duration::ZERO, look.reading.data);
+        self.note_state(look);
+    }
+
+    fn note_state(&mut self, look: &Look<'_>) {
+        self.own.step = look.step;
+        self.own.time = SystemTime::now();
+        if look.has_moved {
+            self.own.moved = self.own.time;
+        }
+        self.own.phase = match look.reading.now.as_str() {
+            "startup" => RankPhase::Startup,
+            "step" => RankPhase::Step,
+            "data" => RankPhase::Data,
+            "eval" => RankPhase::Eval,
+            "checkpoint" => RankPhase::Checkpoint,
+            "idle" => RankPhase::Idle,
+            _ => RankPhase::Other,
+        };
+    }
+
+    fn write(&mut self) {
+        if let Err(error) = self.folder.write(&self.own) {
+            print_notice(
+                "slot of the rank",
+                &format!(
+                    "the other ranks do not see rank {}: cannot write its slot: {error}",
+                    self.own.rank
+                ),
+            );
+        }
+    }
+
+    /// Looks for a rank that is slower than the others.
+    fn find_slower(&mut self, look: &Look<'_>, journal: &mut Journal) {
+        self.ticks += 1;
+        let Some(skew) = self.skew.as_mut().filter(|_| self.ticks.is_multiple_of(LOOK_TICKS)) else {
+            return;
+        };
+        let states = self.folder.read_all(self.world_size, self.own.attempt);
+        for change in skew.observe(&states, SystemTime::now()) {
+            let (level, text) = match change {
+                SkewChange::Began(skew) => (AlertLevel::Warn, skew.to_string()),
+                SkewChange::Ended(skew) => {
+                    let text = format!(
+                        "rank {} is as fast as the others again, after {} steps",
+                        skew.rank, skew.steps
+                    );
+                    (AlertLevel::Info, text)
+                }
+                _ => continue,
+            };
+            let event = journal.event(HealthKind::Skew, level, text, look.step);
+            journal.tell(look.loggers, event);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The alarm for a run that no longer moves.
+
+use std::time::{Duration, SystemTime};
+
+use logcore::text::format_duration;
+use logcore::{AlertLevel, RunFacts};
+use logcore_health::event::HealthKind;
+use logcore_health::stall::{Movement, StallWatch, Verdict};
+use logcore_health::stall_report::{StallReport, Surroundings, explain, write_report};
+use logcore_health::threads::ThreadReader;
+use logcore_pipeline::print_notice;
+
+use super::journal::{Journal, last_lines};
+use super::rank_watch::RankWatch;
+use super::watched_run::Look;
+use crate::run::Run;
+
+/// Watches whether a run moves, if the config wants that.
+pub(super) struct StallAlarm {
+    watch: Option<StallWatch>,
+    /// The lengths of the text files at the last look: text is movement in a run without steps.
+    text: Vec<u64>,
+    /// A stall whose report is due at the next look, which shows the CPU time since this one.
+    begun: Option<BegunStall>,
+}
+
+struct BegunStall {
+    reader: ThreadReader,
+    ticks: u64,
+}
+
+impl StallAlarm {
+    pub(super) fn new(run: &Run) -> Self {
+        Self {
+            watch: run.stall_after().map(StallWatch::new),
+            text: Vec::new(),
+            begun: None,
+        }
+    }
+
+    pub(super) fn look(&mut self, look: &Look<'_>, ranks: &RankWatch, journal: &mut Journal) {
+        if let Some(begun) = self.begun.take() {
+            self.raise(look, begun, ranks, journal);
+        }
+        let has_text = self.has_new_text(look);
+        let Some(watch) = &mut self.watch else { return };
+        let movement = match (look.has_moved, has_text) {
+            (true, _) => Movement::Step,
+            (false, true) => Movement::Text,
+            (false, false) => Movement::None,
+        };
+        match watch.tick(movement, look.reading.may_be_long) {
+            Verdict::Stalled { ticks } => {
+                look.run.ledger().begin_stall();
+                let mut reader = ThreadReader::of_own_process();
+                let _ = reader.read_threads();
+                self.begun = Some(BegunStall { reader, ticks });
+            }
+            Verdict::Over { ticks } => {
+                let text = format!(
+                    "the run moves again, after {}",
+                    format_duration(Duration::from_secs(ticks))
+                );
+                let event = journal.event(HealthKind::Stall, AlertLevel::Info, text, look.step);
+                journal.tell(look.loggers, event);
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns `true` if lines of text have come since the last look.
+    fn has_new_text(&mut self, look: &Look<'_>) -> bool {
+        if self.watch.is_none() || look.step.is_some() {
+            return false;
+        }
+        let length = |path| std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
+        let now: Vec<u64> = look.loggers.iter().map(|logger| length(logger.log_file())).collect();
+        let before = std::mem::replace(&mut self.text, now);
+        before != self.text
+    }
+
+    /// Writes the report of a stall, and tells of it.
+    fn raise(&mut self, look: &Look<'_>, mut begun: BegunStall, ranks: &RankWatch, journal: &mut Journal) {
+        let Some(watch) = &self.watch else { return };
+        let seconds = Duration::from_secs;
+        let report = StallReport {
+            run: look.run.info().id().to_owned(),
+            rank: look.run.rank(),
+            attempt: look.run.info().attempt(),
+            host: RunFacts::own_host().unwrap_or_default(),
+            time: SystemTime::now(),
+            quiet: seconds(begun.ticks),
+            limit: seconds(watch.limit()),
+            usual_gap: watch.usual_gap().map(seconds),
+            last_step: look.step,
+            phases: look.reading.open.clone(),
+            lines: look
+                .loggers
+                .first()
+                .map(|logger| last_lines(logger))
+                .unwrap_or_default(),
+            first_stopped: ranks.first_stopped(),
+            gpu: gpu_values(look),
+            threads: begun.reader.read_threads(),
+            surroundings: Surroundings::read(&begun.reader),
+        };
+        let mut text = format!("the run has not moved for {}", format_duration(report.quiet));
+        if let Some(step) = look.step {
+            text.push_str(&format!(", since step {step}"));
+        }
+        if let Some(first) = &report.first_stopped {
+            text.push_str(&format!("; rank {} stopped first", first.rank));
+        }
+        if let Some(wait) = explain(&report.threads).first() {
+            text.push_str(&format!("; {wait}"));
+        }
+        let mut event = journal.event(HealthKind::Stall, AlertLevel::Warn, text, look.step);
+        if look.run.is_open() {
+            match write_report(look.run.dir(), &report) {
+                Ok(name) => {
+                    event.text.push_str(&format!("; see incidents/{name}"));
+                    event.incident = Some(name);
+                }
+                Err(error) => {
+                    let dir = look.run.dir().display();
+                    print_notice(
+                        &format!("stall report {dir}"),
+                        &format!("cannot write the report of a stall in {dir}: {error}"),
+                    );
+                }
+            }
+        }
+        journal.alarm(look.loggers, "The run stalls", event);
+    }
+}
+
+/// Returns the newest values of the metrics about GPUs.
+fn gpu_values(look: &Look<'_>) -> Vec<(String, f64)> {
+    let averages = |logger: &std::sync::Arc<crate::logger::inner::LoggerInner>| logger.metrics().table().averages();
+    let all = look.loggers.iter().flat_map(averages);
+    all.filter(|(name, _)| name.contains("gpu")).collect()
+}
