@@ -10,7 +10,7 @@ use logcore_health::event::{Event, HealthKind};
 use logcore_health::rules::{Episode, Finding, Incident, MissingWatch, incident_file_name, write_incident};
 use logcore_pipeline::{ForkMutex, print_notice};
 
-use super::journal::{Journal, last_lines, log_line, send_alert};
+use super::journal::{Journal, log_line, send_alert};
 use crate::logger::inner::LoggerInner;
 
 /// The findings of all loggers of a run that wait for the thread `logcore-health`.
@@ -60,8 +60,8 @@ impl FindingQueue {
 impl Journal {
     /// Tells what the rules have found.
     pub(super) fn take_findings(&mut self, loggers: &[Arc<LoggerInner>], findings: Vec<LoggerFinding>) {
-        for LoggerFinding { logger, finding } in findings {
-            let logger = loggers.iter().find(|open| *open.name() == *logger).or(loggers.first());
+        for LoggerFinding { logger: name, finding } in findings {
+            let logger = loggers.iter().find(|open| *open.name() == *name).or(loggers.first());
             match finding {
                 Finding::Began(episode) => self.tell_episode(logger, &episode),
                 Finding::Ended(end) => {
@@ -74,7 +74,7 @@ impl Journal {
                         first.map(|first| (&first.metric, first.value)),
                     );
                 }
-                Finding::Incident(incident) => self.write_incident(logger, &incident),
+                Finding::Incident(incident) => self.write_incident(&name, &incident),
             }
         }
     }
@@ -117,11 +117,11 @@ impl Journal {
         self.append(&event);
     }
 
-    fn write_incident(&mut self, logger: Option<&Arc<LoggerInner>>, incident: &Incident) {
+    fn write_incident(&self, logger: &str, incident: &Incident) {
         if !self.run.is_open() {
             return;
         }
-        let lines = logger.map(|logger| last_lines(logger)).unwrap_or_default();
+        let lines = self.last_lines(Some(logger));
         let (dir, rank, attempt) = (self.run.dir(), self.run.rank(), self.run.info().attempt());
         if let Err(error) = suppress_logging(|| write_incident(dir, incident, &lines, rank, attempt)) {
             let dir = dir.display();

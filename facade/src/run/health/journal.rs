@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use logcore::log::Level;
@@ -23,6 +23,8 @@ pub(super) const LINES: usize = 40;
 pub(super) struct Journal {
     pub(super) run: Arc<Run>,
     log: EventLog,
+    /// The loggers of the run, also those that have ended, with their text files.
+    text_files: Vec<(String, PathBuf)>,
 }
 
 impl Journal {
@@ -30,7 +32,24 @@ impl Journal {
         Self {
             run: Arc::clone(run),
             log: EventLog::new(run.dir(), run.file_rank()),
+            text_files: Vec::new(),
         }
+    }
+
+    pub(super) fn add_logger(&mut self, logger: &LoggerInner) {
+        self.text_files.push((logger.name().to_owned(), logger.log_file()));
+    }
+
+    /// Returns the last lines of the text file of a logger, or of the run's first one; none if there is
+    /// no file.
+    pub(super) fn last_lines(&self, logger: Option<&str>) -> Vec<String> {
+        let of_logger = self
+            .text_files
+            .iter()
+            .rev()
+            .find(|(name, _)| Some(name.as_str()) == logger);
+        let file = of_logger.or(self.text_files.first());
+        file.and_then(|(_, path)| read_tail(path).ok()).unwrap_or_default()
     }
 
     /// Returns an event of this process and moment.
@@ -106,11 +125,6 @@ pub(super) fn log_line(logger: &LoggerInner, level: AlertLevel, text: &str) {
         _ => Level::Info,
     };
     logger.log_message(level, format_args!("{text}"));
-}
-
-/// Returns the last lines of the text file of a logger; none if it has none.
-pub(super) fn last_lines(logger: &LoggerInner) -> Vec<String> {
-    read_tail(&logger.log_file()).unwrap_or_default()
 }
 
 fn read_tail(path: &Path) -> std::io::Result<Vec<String>> {

@@ -143,21 +143,23 @@ struct HealthThread {
 
 impl HealthThread {
     fn serve(&mut self, requests: &Receiver<Request>) {
-        let (mut looked, mut ticked) = (Instant::now(), Instant::now());
+        let (mut saved, mut ticked) = (Instant::now(), Instant::now());
         loop {
-            match requests.recv_timeout(self.interval().saturating_sub(looked.elapsed())) {
+            let until_save = self.interval().saturating_sub(saved.elapsed());
+            let until_tick = INTERVAL.saturating_sub(ticked.elapsed());
+            match requests.recv_timeout(until_save.min(until_tick)) {
                 Ok(request) => self.handle(request),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Also between requests that come without a pause.
-            if looked.elapsed() >= self.interval() {
-                looked = Instant::now();
-                self.runs.iter_mut().for_each(WatchedRun::save);
-            }
             if ticked.elapsed() >= INTERVAL {
                 ticked = Instant::now();
                 self.runs.iter_mut().for_each(WatchedRun::tick);
+            }
+            if saved.elapsed() >= self.interval() {
+                saved = Instant::now();
+                self.runs.iter_mut().for_each(WatchedRun::save);
             }
         }
     }

@@ -10,7 +10,7 @@ use logcore_health::stall_report::{StallReport, Surroundings, explain, write_rep
 use logcore_health::threads::ThreadReader;
 use logcore_pipeline::print_notice;
 
-use super::journal::{Journal, last_lines};
+use super::journal::Journal;
 use super::rank_watch::RankWatch;
 use super::watched_run::Look;
 use crate::run::Run;
@@ -94,11 +94,7 @@ impl StallAlarm {
             usual_gap: watch.usual_gap().map(seconds),
             last_step: look.step,
             phases: look.reading.open.clone(),
-            lines: look
-                .loggers
-                .first()
-                .map(|logger| last_lines(logger))
-                .unwrap_or_default(),
+            lines: journal.last_lines(None),
             first_stopped: ranks.first_stopped(),
             gpu: gpu_values(look),
             threads: begun.reader.read_threads(),

@@ -80,6 +80,7 @@ impl WatchedRun {
         if let Some(record) = &mut self.record {
             record.add_logger(logger.name());
         }
+        self.journal.add_logger(logger);
         self.loggers.push(Arc::downgrade(logger));
     }
 
