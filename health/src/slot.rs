@@ -84,9 +84,8 @@ pub struct RankState {
     pub pace: f32,
     /// The innermost phase at the time of the writing.
     pub phase: RankPhase,
-    /// A mark of what the thread of the last movement waits for in the kernel, from
-    /// [`mark_wait`]; 0 if it waits for nothing, for several things in turn, or for what could not
-    /// be read.
+    /// A mark of what the thread of the last movement has waited for in the kernel in all of the
+    /// last ten seconds, from [`mark_wait`]; 0 if it has not, or if this could not be read.
     pub wait: u16,
 }
 
@@ -237,7 +236,7 @@ pub fn mark_wait(name: &str) -> u16 {
 
 impl RankPhase {
     /// All phases, in the order of their numbers in a slot.
-    const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Startup,
         Self::Step,
         Self::Data,
