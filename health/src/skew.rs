@@ -17,8 +17,8 @@
 //! A rank with the largest wait for data is not certainly the one that all others wait for: another
 //! rank may compute longer still, unseen. The wait itself is true.
 //!
-//! The median is that of the other ranks; of two middle ones the slower. With two ranks, one is
-//! compared with the other. If most ranks are slow, none is slower than the median.
+//! Of two middle ranks, the median is the faster: of two ranks, the slower one is compared with the
+//! other. If most ranks are slow, none is slower than the median.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -178,11 +178,11 @@ impl SkewWatch {
             return Vec::new();
         }
         let look = Look::new(slots, now);
-        let seconds = Sorted::new(judged.iter().map(|(_, _, pace)| pace.seconds));
-        let waits = Sorted::new(judged.iter().map(|(_, _, pace)| pace.wait));
+        let seconds = find_median(judged.iter().map(|(_, _, pace)| pace.seconds));
+        let wait = find_median(judged.iter().map(|(_, _, pace)| pace.wait));
         let mut changes = Vec::new();
         for (rank, done, pace) in judged {
-            let verdict = pace.judge(seconds.median_without(pace.seconds), waits.median_without(pace.wait));
+            let verdict = pace.judge(seconds, wait);
             if let Some(course) = self.ranks.get_mut(&rank) {
                 changes.extend(course.weigh(rank, done, verdict, look));
             }
@@ -562,23 +562,11 @@ impl Pace {
     }
 }
 
-/// Numbers in ascending order.
-struct Sorted(Vec<f64>);
-
-impl Sorted {
-    fn new(numbers: impl Iterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = numbers.collect();
-        sorted.sort_by(f64::total_cmp);
-        Self(sorted)
-    }
-
-    /// Returns the median of the others; of two middle ones the greater. There are two numbers at
-    /// least, and `own` is one.
-    fn median_without(&self, own: f64) -> f64 {
-        let middle = (self.0.len() - 1) / 2;
-        let place = self.0.partition_point(|number| *number < own);
-        self.0[if middle < place { middle } else { middle + 1 }]
-    }
+/// Returns the median; of two middle ones the smaller. There is one number at least.
+fn find_median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = numbers.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) / 2]
 }
 
 #[cfg(test)]
@@ -942,6 +930,100 @@ mod tests {
         assert!((0.4..0.6).contains(&note(1, 1000, 0).1));
         (0..100).for_each(|_| _ = note(1, 3000, 0));
         assert!((2.9..3.1).contains(&note(1, 3000, 0).0));
+    }
+
+    /// Looks at two ranks once a second, 100 steps apart, and returns the looks with news.
+    fn look(looks: u64, mut change: impl FnMut(u64, &mut [RankState])) -> Vec<(u64, SkewChange)> {
+        let mut watch = SkewWatch::new();
+        let mut slots = standing(2);
+        let mut told = Vec::new();
+        for look in 0..looks {
+            let now = UNIX_EPOCH + Duration::from_secs(1_000_000 + look);
+            for slot in &mut slots {
+                (slot.step, slot.time, slot.step_seconds, slot.phase) = (Some(look * 100), now, 0.01, RankPhase::Step);
+            }
+            change(look, &mut slots);
+            told.extend(watch.observe(&slots, now).into_iter().map(|change| (look, change)));
+        }
+        told
+    }
+
+    fn looks_of(told: &[(u64, SkewChange)]) -> Vec<u64> {
+        told.iter().map(|(look, _)| *look).collect()
+    }
+
+    #[test]
+    fn the_first_hundred_steps_say_nothing() {
+        let told = look(500, |look, slots| {
+            for slot in &mut *slots {
+                slot.step = Some(look);
+            }
+            slots[1].step_seconds = if look < 290 { 1.0 } else { 0.01 };
+        });
+        assert!(told.is_empty(), "{told:?}");
+        let told = look(500, |look, slots| {
+            for slot in &mut *slots {
+                slot.step = Some(look);
+            }
+            slots[1].step_seconds = 1.0;
+        });
+        assert_eq!(looks_of(&told), [299]);
+    }
+
+    #[test]
+    fn nothing_is_judged_while_a_rank_evaluates_and_little_where_pauses_are_frequent() {
+        let told = look(500, |look, slots| {
+            slots[1].step_seconds = 1.0;
+            slots[0].phase = if look < 5 { RankPhase::Step } else { RankPhase::Eval };
+        });
+        assert!(told.is_empty(), "{told:?}");
+        let told = look(500, |look, slots| {
+            slots[1].step_seconds = 1.0;
+            slots[0].phase = if look % 3 > 0 { RankPhase::Step } else { RankPhase::Eval };
+        });
+        assert!(told.is_empty(), "{told:?}");
+        // A rank that does nothing but evaluate, beside two that train, silences nobody.
+        let mut watch = SkewWatch::new();
+        let mut told = 0;
+        _ = look(500, |_, slots| {
+            slots[1].step_seconds = 1.0;
+            let (rank, step, phase) = (2, Some(0), RankPhase::Eval);
+            let evaluator = RankState {
+                rank,
+                step,
+                phase,
+                ..slots[0]
+            };
+            told += watch.observe(&[slots[0], slots[1], evaluator], slots[0].time).len();
+        });
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn a_change_of_the_whole_run_that_is_seen_late_at_one_rank_is_no_skew() {
+        let told = look(500, |look, slots| {
+            let seconds = |seen: u64| if seen < 100 { 0.01 } else { 0.03 };
+            slots[1].step_seconds = seconds(look);
+            slots[0].step_seconds = seconds(look.saturating_sub(40));
+            slots[0].time -= Duration::from_secs(40);
+        });
+        assert!(told.is_empty(), "{told:?}");
+    }
+
+    #[test]
+    fn a_rank_near_the_bound_is_told_once() {
+        let told = look(2000, |look, slots| {
+            slots[1].step_seconds = match look {
+                0..100 => 0.013,
+                100..1000 => [0.0125, 0.0115][look as usize % 2],
+                _ => 0.0105,
+            };
+        });
+        let [(began, SkewChange::Began(_)), (ended, SkewChange::Ended(end))] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(*began < 20 && (1000..1010).contains(ended), "{began} {ended}");
+        assert!(end.steps > 90_000 && (1.1..1.3).contains(&end.factor), "{end}");
     }
 
     #[test]
