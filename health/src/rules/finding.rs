@@ -1,4 +1,4 @@
-//! What the rules have found, and the sentences that say it.
+//! The findings of the rules, and the sentences that tell them.
 
 use std::fmt::{self, Write as _};
 use std::sync::mpsc::Sender;
@@ -29,6 +29,24 @@ pub enum Finding {
 
 /// Takes findings on the writer's thread, so that it must not wait: the sender of a channel, or
 /// a function.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use logcore::{MetricBatch, MetricValue, Sink as _};
+/// use logcore_health::rules::{FindingHook, RuleSink};
+///
+/// let count = Arc::new(Mutex::new(0));
+/// let hook = FindingHook::new({
+///     let count = Arc::clone(&count);
+///     move |_| *count.lock().unwrap() += 1
+/// });
+/// let mut sink = RuleSink::new(&[], "", hook, Arc::default());
+/// sink.metrics(&MetricBatch::new("trainer", 7, &[("loss", MetricValue::F32(f32::NAN))]))?;
+/// sink.deliver()?;
+/// assert_eq!(*count.lock().unwrap(), 1);
+/// # Ok::<(), logcore::SinkError>(())
+/// ```
 pub struct FindingHook(Box<dyn FnMut(Finding) + Send>);
 
 impl FindingHook {
@@ -99,8 +117,8 @@ pub struct Breach {
     pub metric: String,
     /// The value; `None` if it is missing.
     pub value: Option<MetricValue>,
-    /// The median of the last values for `spike`, the bound for `above` and `below`, the last finite
-    /// value for `nan`, the value itself for `flat`.
+    /// The median of the last values for `spike`, the bound for `above` and `below`, the last
+    /// finite value for `nan`, the value itself for `flat`.
     pub usual: Option<f64>,
     /// Step of the value, or of the last one.
     pub step: Option<u64>,
@@ -171,7 +189,8 @@ impl RuleFacts {
             name: rule.name(),
             metric: rule.metric.clone(),
             condition,
-            window: rule.window.max(1),
+            // The limits of `spike` need as many; a config has no fewer.
+            window: rule.window.max(10),
             then: rule.then,
         }
     }
@@ -211,9 +230,8 @@ impl Episode {
         }
     }
 
-    /// Returns one line for people, such as
-    /// `loss is 812.4 at step 5120, usually 2.31 (rule loss-spike)`. Each control character in a name
-    /// is escaped, and a long name is cut.
+    /// Returns one line for people. Each control character in a name is escaped, and a long name is
+    /// cut. For example: `loss is 812.4 at step 5120, usually 2.31 (rule loss-spike)`.
     #[must_use]
     pub fn text(&self) -> String {
         let rule = to_short_line(&self.rule, MAX_NAME_CHARS);

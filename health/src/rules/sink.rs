@@ -26,8 +26,8 @@ const MAX_IN_FLIGHT: usize = 3 << 20;
 /// level WARN.
 ///
 /// The sink remembers at most 2 MiB of rows, 3 MiB of incidents that nobody has dropped yet, and
-/// 65,536 names of metrics; a metric beyond is not watched. A rule with `spike` takes 4 bytes a value
-/// of its `window` for each metric.
+/// 65,536 names of metrics; a metric beyond is not watched. A rule with `spike` takes 4 bytes a
+/// value of its `window` for each metric.
 ///
 /// ```
 /// use std::sync::{Arc, mpsc};
@@ -61,9 +61,9 @@ pub struct RuleSink {
     history: RowHistory,
     step: Option<u64>,
     changes: Vec<FoundChange>,
-    scratch: Vec<f32>,
+    scratch: Vec<i32>,
     /// The findings of the present step.
-    began: Vec<Held<Episode>>,
+    began: Vec<HeldEpisode>,
     ended: Vec<(usize, EpisodeEnd)>,
     pending: VecDeque<PendingIncident>,
     /// Number of incidents so far.
@@ -86,12 +86,12 @@ struct FoundChange {
     change: Change,
 }
 
-/// A finding that further calls for the same step may add to.
+/// An episode to which further calls for the same step may add.
 #[derive(Debug)]
-struct Held<T> {
+struct HeldEpisode {
     /// Place of the rule in the config.
     rule: usize,
-    finding: T,
+    episode: Episode,
     is_sent: bool,
 }
 
@@ -150,7 +150,7 @@ impl RuleSink {
         self.send_findings();
         let row = self.history.newest();
         for held in std::mem::take(&mut self.began) {
-            self.add_incident(held.finding, row);
+            self.add_incident(held.episode, row);
         }
     }
 
@@ -158,7 +158,7 @@ impl RuleSink {
     fn send_findings(&mut self) {
         for held in self.began.iter_mut().filter(|held| !held.is_sent) {
             held.is_sent = true;
-            self.findings.tell(Finding::Began(held.finding.clone()));
+            self.findings.tell(Finding::Began(held.episode.clone()));
         }
         for (_, end) in self.ended.drain(..) {
             self.findings.tell(Finding::Ended(end));
@@ -179,7 +179,10 @@ impl RuleSink {
                 return;
             };
             let free = MAX_IN_FLIGHT.saturating_sub(self.in_flight.load(Ordering::Relaxed));
-            let rows = self.history.copy_around(row, free, &self.layouts, &self.logged_names);
+            // Each may take half of the rest, so that the next one has rows, too.
+            let rows = self
+                .history
+                .copy_around(row, free / 2, &self.layouts, &self.logged_names);
             let incident = Incident::new(episode, rows, &self.in_flight);
             self.findings.tell(Finding::Incident(Box::new(incident)));
         }
@@ -244,7 +247,8 @@ impl RuleSink {
         if let Some(notices) = self.notices.take() {
             notices.print(
                 "rules",
-                "the run has more than 65,536 names of metrics; the rules do not look at further ones",
+                "cannot watch further metrics: the logger has more than 65,536 names; use the same names in \
+                 each step",
             );
         }
         for (name, value) in batch.iter() {
@@ -272,16 +276,16 @@ impl RuleSink {
                     let held = match self.began.iter().position(|held| held.rule == rule) {
                         Some(at) => &mut self.began[at],
                         None => {
-                            self.began.push(Held {
+                            self.began.push(HeldEpisode {
                                 rule,
-                                finding: Episode::new(facts, Some(step), time),
+                                episode: Episode::new(facts, Some(step), time),
                                 is_sent: false,
                             });
                             let last = self.began.len() - 1;
                             &mut self.began[last]
                         }
                     };
-                    held.finding.add(name, value, usual, Some(step));
+                    held.episode.add(name, value, usual, Some(step));
                 }
                 Change::Ended(new_usual) => {
                     self.tripped.end_episode(name);
@@ -319,7 +323,7 @@ impl Metric {
         id: u32,
         value: MetricValue,
         step: u64,
-        scratch: &mut Vec<f32>,
+        scratch: &mut Vec<i32>,
         changes: &mut Vec<FoundChange>,
     ) {
         let number = value.as_f64();

@@ -38,7 +38,7 @@ enum Test {
     Missing(Arc<MissingSlot>),
 }
 
-/// What a value has changed.
+/// The change that a value brings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Change {
     /// An episode began. The number is what was usual.
@@ -57,7 +57,12 @@ enum Verdict {
 
 impl Watch {
     /// Begins to watch a metric. `slot` is its slot in the list of what may be missing.
-    pub(super) fn new(rule: usize, condition: &Condition, window: usize, slot: impl FnOnce() -> Arc<MissingSlot>) -> Self {
+    pub(super) fn new(
+        rule: usize,
+        condition: &Condition,
+        window: usize,
+        slot: impl FnOnce() -> Arc<MissingSlot>,
+    ) -> Self {
         let test = match *condition {
             Condition::Nan => Test::Nan,
             Condition::Above(bound) => Test::Above(bound),
@@ -79,7 +84,7 @@ impl Watch {
 
     /// Looks at a value. `last` is the last finite value before it, or NaN.
     #[inline]
-    pub(super) fn observe(&mut self, value: f64, last: f64, step: u64, scratch: &mut Vec<f32>) -> Option<Change> {
+    pub(super) fn observe(&mut self, value: f64, last: f64, step: u64, scratch: &mut Vec<i32>) -> Option<Change> {
         let verdict = match &mut self.test {
             Test::Nan if value.is_finite() => Verdict::Good,
             Test::Nan => Verdict::Bad(Some(last).filter(|last| !last.is_nan())),
@@ -204,8 +209,14 @@ mod tests {
         let values = [10.0, f64::NAN, 10.1];
         let began = Change::Began(Some(10.0));
         assert_eq!(changes(&mut watch(Condition::Above(10.0)), &values), [(2, began)]);
-        assert_eq!(changes(&mut watch(Condition::Above(10.0)), &[f64::INFINITY]), [(0, began)]);
-        assert_eq!(changes(&mut watch(Condition::Below(10.0)), &[10.0, f64::NEG_INFINITY]), [(1, began)]);
+        assert_eq!(
+            changes(&mut watch(Condition::Above(10.0)), &[f64::INFINITY]),
+            [(0, began)]
+        );
+        assert_eq!(
+            changes(&mut watch(Condition::Below(10.0)), &[10.0, f64::NEG_INFINITY]),
+            [(1, began)]
+        );
     }
 
     #[test]

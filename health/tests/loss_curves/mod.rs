@@ -5,34 +5,34 @@
 //! meets each kind of curve, with and without spikes. Nothing here knows the detector.
 
 /// Number of values of a curve.
-pub const STEPS: usize = 2000;
+pub(crate) const STEPS: usize = 2000;
 
 /// A curve, and the places of its planted spikes.
-pub struct Curve {
-    pub noise: Noise,
-    pub shape: Shape,
-    pub values: Vec<f64>,
-    pub spikes: Vec<Spike>,
+pub(crate) struct Curve {
+    pub(crate) noise: Noise,
+    pub(crate) shape: Shape,
+    pub(crate) values: Vec<f64>,
+    pub(crate) spikes: Vec<Spike>,
 }
 
 /// A planted spike: its first step, and the step behind its last one.
 #[derive(Debug, Clone, Copy)]
-pub struct Spike {
-    pub from: usize,
-    pub to: usize,
+pub(crate) struct Spike {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noise {
+pub(crate) enum Noise {
     Gaussian,
-    /// Student's t with 3 degrees of freedom: about 4 of 1,000 values lie beyond 8 robust sigmas.
+    /// Student's t with 3 degrees of freedom: about 3 of 1,000 values lie beyond 8 robust sigmas.
     HeavyTails,
     /// Gaussian, and as large a share of the loss everywhere.
     Proportional,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     Decay,
     /// The loss rises or falls on, or swings.
     Drift,
@@ -46,8 +46,8 @@ pub enum Shape {
     QuietStart,
 }
 
-pub const NOISES: [Noise; 3] = [Noise::Gaussian, Noise::HeavyTails, Noise::Proportional];
-pub const SHAPES: [Shape; 6] = [
+pub(crate) const NOISES: [Noise; 3] = [Noise::Gaussian, Noise::HeavyTails, Noise::Proportional];
+pub(crate) const SHAPES: [Shape; 6] = [
     Shape::Decay,
     Shape::Drift,
     Shape::Restarts,
@@ -59,7 +59,7 @@ pub const SHAPES: [Shape; 6] = [
 impl Curve {
     /// Makes the curve of a seed. The seed's remainders decide noise, shape, and whether there are
     /// spikes, so that 36 seeds one after another hold each combination once.
-    pub fn from_seed(seed: u64) -> Self {
+    pub(crate) fn from_seed(seed: u64) -> Self {
         let noise = NOISES[(seed % 3) as usize];
         let shape = SHAPES[(seed / 3 % 6) as usize];
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
@@ -78,7 +78,7 @@ impl Curve {
             })
             .collect();
         let mut spikes = Vec::new();
-        if seed / 18 % 2 == 0 {
+        if (seed / 18).is_multiple_of(2) {
             spikes = plant_spikes(&mut values, &level, quiet + 150, sigma_at, &mut random);
         }
         if shape == Shape::NanAtStart {
@@ -125,9 +125,9 @@ fn draw_shape(shape: Shape, random: &mut Random) -> (Vec<f64>, usize) {
                 let at = random.integer(300, STEPS - 200);
                 let rise = floor * random.between(0.05, 0.3);
                 let (up, down) = (random.between(10.0, 40.0), random.between(100.0, 400.0));
-                for step in at..STEPS {
-                    let since = (step - at) as f64;
-                    level[step] += rise * (1.0 - (-since / up).exp()) * (-since / down).exp();
+                for (since, level) in level[at..].iter_mut().enumerate() {
+                    let since = since as f64;
+                    *level += rise * (1.0 - (-since / up).exp()) * (-since / down).exp();
                 }
             }
         }
