@@ -109,7 +109,7 @@ impl RowHistory {
                 if around == 0 {
                     return Rows::default();
                 }
-                around /= 2;
+                around -= (around / 8).max(1);
                 continue;
             }
             let mut copy = Rows {

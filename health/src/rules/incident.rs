@@ -105,8 +105,8 @@ impl Incident {
         &self.episode
     }
 
-    /// Returns the rows in the order in which they were logged. Calls for one step are one row, unless
-    /// a name occurs again.
+    /// Returns the rows in the order in which they were logged. Calls for one step are one row,
+    /// unless a name occurs again.
     pub fn rows(&self) -> impl Iterator<Item = IncidentRow<'_>> {
         let mut batches = self.rows.batches.iter().peekable();
         let mut values = self.rows.values.iter().copied();
@@ -176,8 +176,8 @@ pub fn incident_file_name(step: Option<u64>, rule: &str, rank: u32) -> String {
 ///
 /// `lines` are the lines of the text file around the episode. The file is an object: `rule`,
 /// `metric`, `value` and `usual` of the first metric, `step`, `time` (seconds since 1970), `rank`,
-/// `attempt`, `text` (one line for people), `metrics` (the first ten), `count` (of all), `rows` (each
-/// with `step`, `time` and `values`) and `lines`. Numbers that are not finite are strings.
+/// `attempt`, `text` (one line for people), `metrics` (the first ten), `count` (of all), `rows`
+/// (each with `step`, `time` and `values`) and `lines`. Numbers that are not finite are strings.
 ///
 /// ```
 /// # use std::sync::{Arc, mpsc};
@@ -219,7 +219,10 @@ pub fn write_incident(
     let folder = run.folder(Path::new(FOLDER))?;
     let entries = folder.entries()?;
     let is_incident = |name: &Path| name.extension().is_some_and(|extension| extension == "json");
-    let count = entries.iter().filter(|entry| is_incident(Path::new(&entry.name))).count();
+    let count = entries
+        .iter()
+        .filter(|entry| is_incident(Path::new(&entry.name)))
+        .count();
     if count >= MAX_INCIDENTS {
         return Err(io::Error::other(format!(
             "the run has {MAX_INCIDENTS} incidents; remove some files of its folder {FOLDER} to see further ones"

@@ -41,7 +41,7 @@ pub(super) enum Found {
     Layout(u32),
     /// There is no room for more sequences until all are forgotten.
     TooManyLayouts,
-    /// There is no room for more names, or the batch alone is too long.
+    /// There is no room for more names.
     TooManyNames,
 }
 
@@ -86,7 +86,10 @@ impl Layouts {
     fn has_layout(&self, batch: &MetricBatch<'_>, layout: u32) -> bool {
         let ids = &self.layouts[layout as usize].ids;
         let values = batch.iter();
-        values.len() == ids.len() && values.zip(&**ids).all(|((name, _), id)| *self.names[*id as usize] == *name)
+        values.len() == ids.len()
+            && values
+                .zip(&**ids)
+                .all(|((name, _), id)| *self.names[*id as usize] == *name)
     }
 
     #[cold]
@@ -102,7 +105,6 @@ impl Layouts {
         }
         let found = match self.by_ids.get(&*self.scratch) {
             Some(layout) => *layout,
-            None if self.scratch.len() >= MAX_PLACES => return Found::TooManyNames,
             None if self.places + self.scratch.len() >= MAX_PLACES => return Found::TooManyLayouts,
             None => self.add_layout(),
         };
@@ -138,7 +140,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// For any batches, equal sequences of names have one layout, whose ids stand for the names.
+        /// For any batches, equal sequences of names have one layout, whose ids stand for the
+        /// names.
         #[test]
         fn a_layout_stands_for_its_names(batches in prop::collection::vec("[abc]{0,4}", 1..40), forget in 0..40_usize) {
             let mut layouts = Layouts::default();

@@ -10,8 +10,8 @@ use super::tripped::TrippedMetrics;
 /// Number of checks, and so of seconds, between two findings of a rule on one metric.
 const QUIET_CHECKS: u64 = 60;
 
-/// Looks for metrics without a value for the time of a rule with `missing`, from another thread than
-/// the writer's.
+/// Looks for metrics without a value for the time of a rule with `missing`, from another thread
+/// than the writer's.
 ///
 /// Time is counted in calls of [`check`](Self::check), which the thread makes once a second: a
 /// process that was stopped finds nothing missing when it goes on.
@@ -109,11 +109,11 @@ impl MissingWatch {
         })
     }
 
-    /// Counts a second, and returns the episodes that began or ended. A metric counts as missing from
-    /// its last value on, or from the start of the logger.
+    /// Counts a second, and returns the episodes that began or ended. A metric counts as missing
+    /// from its last value on, or from the start of the logger.
     ///
-    /// Unlike other episodes, one of a missing metric ends with its next value. Otherwise a metric that is
-    /// logged once an hour would be missing for four days.
+    /// Unlike other episodes, one of a missing metric ends with its next value. Otherwise a metric
+    /// that is logged once an hour would be missing for four days.
     #[must_use]
     pub fn check(&self, now: SystemTime) -> Vec<Finding> {
         let mut state = self.lock();
@@ -211,9 +211,12 @@ impl WatchedRule {
                 metric.is_told = metric.checks_since_told >= QUIET_CHECKS;
                 if metric.is_told {
                     metric.checks_since_told = 0;
-                    began
-                        .get_or_insert_with(|| Episode::new(&self.facts, step, now))
-                        .add(&metric.name, None, None, step);
+                    began.get_or_insert_with(|| Episode::new(&self.facts, step, now)).add(
+                        &metric.name,
+                        None,
+                        None,
+                        step,
+                    );
                 }
             }
         }
