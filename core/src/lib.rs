@@ -202,7 +202,7 @@ pub use self::resume_point::ResumePoint;
 pub use self::rows::{Row, RowMerger};
 pub use self::run_facts::{GitFacts, RunFacts};
 pub use self::run_info::{RunInfo, WandbRun};
-pub use self::run_manifest::{RunAttempt, RunManifest, RunState};
+pub use self::run_manifest::{CheckpointMark, RunAttempt, RunManifest, RunState};
 pub use self::secret::{Secret, redacted};
 pub use self::sink::{EventKind, PendingDelivery, Sink};
 pub use self::sink_books::{BookUnit, SinkBooks};

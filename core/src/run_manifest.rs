@@ -80,6 +80,9 @@ pub struct RunAttempt {
     /// Seconds of the run's wall clock by their use, from the start of the first attempt to the end
     /// of this one. Saved every ten seconds; empty if no logger shows a progress.
     pub ledger: BTreeMap<String, f64>,
+    /// The ledger at the ends of the newest checkpoints, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointMark>,
 }
 
 /// State of a run or an attempt.
@@ -149,6 +152,17 @@ impl RunState {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// The ledger at the end of a checkpoint: a later attempt that goes on there has lost the time since.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CheckpointMark {
+    /// The end of the checkpoint, in seconds since 1970.
+    pub time: f64,
+    /// Seconds by use, up to then.
+    pub ledger: BTreeMap<String, f64>,
 }
 
 impl RunManifest {

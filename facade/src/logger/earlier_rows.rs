@@ -27,8 +27,18 @@ pub(crate) struct EarlierState {
     pub(crate) next_step: u64,
     /// Samples of all progresses so far.
     pub(crate) accumulated_samples: u64,
-    /// Time that went into the steps that this attempt supersedes.
-    pub(crate) superseded_time: Duration,
+    /// The steps that this attempt supersedes; `None` if there are none.
+    pub(crate) superseded: Option<SupersededSteps>,
+}
+
+/// Steps that a later attempt does again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SupersededSteps {
+    /// Time that went into them, as far as their rows tell.
+    pub(crate) time: Duration,
+    /// The times of the first of their rows and of the row before, in seconds since 1970.
+    pub(crate) first: f64,
+    pub(crate) before: f64,
 }
 
 impl EarlierRows {
@@ -56,19 +66,28 @@ impl EarlierRows {
     /// Reads the state that the rows have left.
     pub(crate) fn read_state(&self) -> EarlierState {
         let mut state = EarlierState::default();
-        // The newest row of the attempt whose rows are being read.
+        // The newest row of the attempt whose rows are being read, and the newest that is kept.
         let mut newest: Option<(u32, f64)> = None;
+        let mut kept = 0.0;
         self.visit(|row, is_kept| {
             let before = newest.replace((row.attempt, row.time));
             if is_kept {
+                kept = row.time;
                 state.next_step = state.next_step.max(row.step.saturating_add(1));
                 if let Some(samples) = row.value(ACCUMULATED_SAMPLES) {
                     state.accumulated_samples = samples as u64;
                 }
-            } else if let Some((_, time)) = before.filter(|(attempt, _)| *attempt == row.attempt) {
+                return;
+            }
+            let superseded = state.superseded.get_or_insert(SupersededSteps {
+                time: Duration::ZERO,
+                first: row.time,
+                before: kept,
+            });
+            if let Some((_, time)) = before.filter(|(attempt, _)| *attempt == row.attempt) {
                 let seconds = (row.time - time).max(0.0);
                 let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-                state.superseded_time = state.superseded_time.saturating_add(time);
+                superseded.time = superseded.time.saturating_add(time);
             }
         });
         state
@@ -162,7 +181,7 @@ mod tests {
         let state = EarlierState {
             next_step: 6,
             accumulated_samples: 96,
-            superseded_time: Duration::ZERO,
+            superseded: None,
         };
         assert_eq!(rows.read_state(), state);
         assert_eq!(rows.read_best("m/loss", |a, b| a < b), Some((2.0, 3)));
@@ -178,7 +197,11 @@ mod tests {
         let state = EarlierState {
             next_step: 4,
             accumulated_samples: 96,
-            superseded_time: Duration::from_secs(9),
+            superseded: Some(SupersededSteps {
+                time: Duration::from_secs(9),
+                first: 24.0,
+                before: 20.0,
+            }),
         };
         assert_eq!(rows.read_state(), state);
         rows.supersede_from(3);

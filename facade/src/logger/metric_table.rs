@@ -171,7 +171,9 @@ impl MetricTable {
         if let Some(open) = self.progress.meter() {
             open.set_prior_samples(state.accumulated_samples);
         }
-        self.ledger.iter().for_each(|ledger| ledger.lose(state.superseded_time));
+        if let (Some(ledger), Some(superseded)) = (&self.ledger, &state.superseded) {
+            ledger.lose(superseded);
+        }
         for at in 0..self.goals.len() {
             let (metric, goal) = self.goals.goal(at);
             let best = self.earlier_best(metric, goal);

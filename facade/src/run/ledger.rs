@@ -3,13 +3,16 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use logcore::{LoggerSummary, MetricValue, RunManifest};
+use logcore::{CheckpointMark, LoggerSummary, MetricValue, RunManifest};
 use logcore_pipeline::ForkMutex;
 
+use super::health::bell::Bell;
 use super::record::seconds;
+use crate::logger::earlier_rows::SupersededSteps;
 
 /// Books each second of a run to one use, on the thread that trains: the one that last updated a
 /// progress, and before the first update the one that set the run up. The innermost phase counts.
@@ -17,8 +20,11 @@ pub(crate) struct Ledger {
     /// Number of the thread that last updated a progress; 0 before the first update. An update of
     /// the same thread takes no lock.
     updater: AtomicU64,
+    /// The same thread by the number that the kernel gives it; 0 if unknown.
+    updater_tid: AtomicU32,
     /// Also taken under the lock of a logger's metrics.
     book: ForkMutex<LedgerBook>,
+    bell: Arc<Bell>,
 }
 
 /// A use of time.
@@ -60,6 +66,9 @@ const SHARES_INTERVAL: Duration = Duration::from_secs(10);
 /// `Duration`.
 const MAX_SECONDS: f64 = 1e10;
 
+/// Most marks of checkpoints that a run keeps.
+const MAX_MARKS: usize = 8;
+
 /// Maximum number of a program's own phases. The time of further ones is `other`.
 const MAX_OWN: usize = 64;
 
@@ -71,24 +80,35 @@ impl Ledger {
 
     /// Returns a ledger that begins now, on this thread.
     pub(crate) fn new() -> Self {
-        Self::continue_after(&RunManifest::default())
+        Self::continue_after(&RunManifest::default(), &Arc::default())
     }
 
     /// Returns a ledger that continues those of the earlier attempts of a run, now and on this
-    /// thread.
-    pub(crate) fn continue_after(earlier: &RunManifest) -> Self {
+    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon.
+    pub(crate) fn continue_after(earlier: &RunManifest, bell: &Arc<Bell>) -> Self {
         let mut book = LedgerBook::new(thread_number(), Instant::now());
         book.continue_after(earlier, seconds(SystemTime::now()));
         Self {
             updater: AtomicU64::new(0),
+            updater_tid: AtomicU32::new(0),
             book: ForkMutex::inner(book),
+            bell: Arc::clone(bell),
         }
     }
 
-    /// Moves the time of steps that are done again to `lost`. The loggers of a run have lost the
-    /// same time: the longest counts.
-    pub(crate) fn lose(&self, time: Duration) {
-        self.book.lock().lose(time);
+    /// Moves the time of steps that are done again to `lost`: the time since the checkpoint from which
+    /// the run goes on, if there is a mark of the checkpoint. The loggers of a run have lost the same
+    /// time: the longest counts.
+    pub(crate) fn lose(&self, superseded: &SupersededSteps) {
+        let mut book = self.book.lock();
+        if !book.lose_since_mark(superseded) {
+            book.lose(superseded.time);
+        }
+    }
+
+    /// Returns the ledger at the ends of the newest checkpoints.
+    pub(crate) fn checkpoints(&self) -> Vec<CheckpointMark> {
+        self.book.lock().marks.clone()
     }
 
     /// Returns the present use of time. The stall that [`begin_stall`](Self::begin_stall) tells began
@@ -125,7 +145,13 @@ impl Ledger {
         let thread = thread_number();
         let mut book = self.book.lock();
         self.updater.store(thread, Ordering::Relaxed);
+        self.updater_tid.store(kernel_thread_id(), Ordering::Relaxed);
         book.note_update(thread, Instant::now());
+    }
+
+    /// Returns the kernel's number of the thread that last updated a progress, if it is known.
+    pub(crate) fn updater_tid(&self) -> Option<u32> {
+        Some(self.updater_tid.load(Ordering::Relaxed)).filter(|tid| *tid != 0)
     }
 
     /// Notes that a logger has opened the progress that counts its steps.
@@ -158,8 +184,10 @@ impl Ledger {
     #[inline]
     pub(crate) fn leave(&self, phase: PhaseId) {
         let thread = thread_number();
-        let mut book = self.book.lock();
-        book.leave(thread, phase, Instant::now());
+        let has_mark = self.book.lock().leave(thread, phase, Instant::now());
+        if has_mark {
+            self.bell.ring();
+        }
     }
 
     /// Writes the figures of this moment into a summary. Without a progress and a phase there are
@@ -222,6 +250,23 @@ fn thread_number() -> u64 {
     })
 }
 
+/// Returns the number that the kernel gives this thread; 0 where there is no `/proc`. A child of
+/// a fork has that of its parent's thread, which nobody finds in the child.
+fn kernel_thread_id() -> u32 {
+    thread_local! {
+        static ID: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+    let read = || {
+        let path = std::fs::read_link("/proc/thread-self").ok()?;
+        path.file_name()?.to_str()?.parse().ok()
+    };
+    ID.with(|id| {
+        let known = id.get().unwrap_or_else(|| read().unwrap_or(0));
+        id.set(Some(known));
+        known
+    })
+}
+
 /// The accounts and the open phases.
 struct LedgerBook {
     accounts: Vec<AccountEntry>,
@@ -241,6 +286,10 @@ struct LedgerBook {
     at_movement: Vec<Duration>,
     is_stalled: bool,
     longest_checkpoint: Duration,
+    /// The ledger at the ends of the newest checkpoints, the oldest first.
+    marks: Vec<CheckpointMark>,
+    /// `true` if this attempt has moved the time since a mark to `lost`.
+    has_lost_since_mark: bool,
 }
 
 struct AccountEntry {
@@ -313,6 +362,8 @@ impl LedgerBook {
             at_movement: Vec::new(),
             is_stalled: false,
             longest_checkpoint: Duration::ZERO,
+            marks: Vec::new(),
+            has_lost_since_mark: false,
         }
     }
 
@@ -322,6 +373,8 @@ impl LedgerBook {
         let Some(last) = earlier.attempts.last() else {
             return;
         };
+        self.marks.clone_from(&last.checkpoints);
+        self.marks.drain(..self.marks.len().saturating_sub(MAX_MARKS));
         let mut seconds = last.ledger.clone();
         seconds.retain(|_, time| (0.0..=MAX_SECONDS).contains(time));
         let ended = last.ended.unwrap_or(earlier.started + seconds.values().sum::<f64>());
@@ -331,6 +384,29 @@ impl LedgerBook {
             let account = self.account(name);
             self.accounts[account.0].time += Duration::from_secs_f64(*time);
         }
+    }
+
+    /// Moves the time since the checkpoint that lies between the rows of the last step that counts and
+    /// of the first that does not. Returns `false` if there is no mark of such a checkpoint.
+    fn lose_since_mark(&mut self, superseded: &SupersededSteps) -> bool {
+        if self.has_lost_since_mark {
+            return true;
+        }
+        // A program may save a step before it logs the step.
+        let earliest = superseded.before - (superseded.first - superseded.before);
+        let is_between = |mark: &CheckpointMark| (earliest..=superseded.first).contains(&mark.time);
+        let Some(at) = self.marks.iter().rposition(is_between) else {
+            return false;
+        };
+        self.marks.truncate(at + 1);
+        let mark = self.marks[at].ledger.clone();
+        for at in (0..self.accounts.len()).filter(|at| !PASSIVE.contains(&Account(*at))) {
+            let before = mark.get(&*self.accounts[at].name).copied().unwrap_or_default();
+            let before = Duration::try_from_secs_f64(before).unwrap_or_default();
+            self.move_to_lost(at, self.accounts[at].time.saturating_sub(before));
+        }
+        self.has_lost_since_mark = true;
+        true
     }
 
     fn lose(&mut self, time: Duration) {
@@ -415,19 +491,39 @@ impl LedgerBook {
         PhaseId(id)
     }
 
-    fn leave(&mut self, thread: u64, phase: PhaseId, now: Instant) {
+    /// Leaves a phase; returns `true` if there is a new mark of a checkpoint.
+    fn leave(&mut self, thread: u64, phase: PhaseId, now: Instant) -> bool {
         self.book(thread, now);
         let Some(phases) = self.threads.iter_mut().find(|phases| phases.thread == thread) else {
-            return;
+            return false;
         };
         // Guards may be dropped in any order.
-        if let Some(at) = phases.open.iter().rposition(|open| open.id == phase.0) {
-            let ended = phases.open.remove(at);
-            if ended.account == CHECKPOINT {
-                let time = now.saturating_duration_since(ended.began);
-                self.longest_checkpoint = self.longest_checkpoint.max(time);
-            }
+        let Some(at) = phases.open.iter().rposition(|open| open.id == phase.0) else {
+            return false;
+        };
+        let ended = phases.open.remove(at);
+        if ended.account != CHECKPOINT {
+            return false;
         }
+        let time = now.saturating_duration_since(ended.began);
+        self.longest_checkpoint = self.longest_checkpoint.max(time);
+        if thread == self.thread {
+            self.add_mark();
+        }
+        thread == self.thread
+    }
+
+    fn add_mark(&mut self) {
+        if self.marks.len() == MAX_MARKS {
+            self.marks.remove(0);
+        }
+        let mut mark = CheckpointMark::default();
+        mark.time = seconds(SystemTime::now());
+        let used = self.accounts.iter().filter(|account| !account.time.is_zero());
+        mark.ledger = used
+            .map(|account| (account.name.to_string(), account.time.as_secs_f64()))
+            .collect();
+        self.marks.push(mark);
     }
 
     /// Books the time of a thread up to `now`.

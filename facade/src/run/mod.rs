@@ -102,7 +102,7 @@ pub(crate) struct Run {
     /// Time without movement after which a stall is reported; `None` for never.
     stall_after: Option<Duration>,
     findings: FindingQueue,
-    bell: Bell,
+    bell: Arc<Bell>,
     file_rank: FileRank,
 }
 
@@ -397,6 +397,7 @@ impl RunEntry {
         }
         // Ranks whose folders differ cannot agree on anything.
         let needs_agreement = leaves_files && ranks.world_size.is_some_and(|size| size > 1);
+        let bell = Arc::default();
         let run = Run {
             root: config.log_dir.clone(),
             info,
@@ -404,7 +405,7 @@ impl RunEntry {
             ranks,
             launch: launch.filter(|_| ranks.is_first()),
             superseded: earlier.manifest.superseded_rows(),
-            ledger: Arc::new(Ledger::continue_after(&earlier.manifest)),
+            ledger: Arc::new(Ledger::continue_after(&earlier.manifest, &bell)),
             is_linked,
             is_open: AtomicBool::new(false),
             stop: StopSwitch::new(needs_agreement),
@@ -412,7 +413,7 @@ impl RunEntry {
             // An invalid text was refused before.
             stall_after: config.stall_duration().ok().flatten(),
             findings: FindingQueue::default(),
-            bell: Bell::default(),
+            bell,
             file_rank: FileRank::from_config(config),
         };
         Ok(Self {

@@ -35,6 +35,7 @@ impl RunRecord {
         (attempt.started, attempt.state) = (now(), RunState::Running);
         // A kill before the first save must not take the time of earlier attempts with it.
         attempt.ledger = ledger.read_seconds();
+        attempt.checkpoints = ledger.checkpoints();
         manifest.resumed_from = manifest.attempts.last().map(|_| info.id().to_owned());
         if manifest.attempts.is_empty() {
             manifest.started = attempt.started;
@@ -107,6 +108,7 @@ impl RunRecord {
         if let Some(attempt) = self.manifest.attempts.last_mut() {
             attempt.last_step = attempt.last_step.max(step);
             attempt.ledger = self.ledger.read_seconds();
+            attempt.checkpoints = self.ledger.checkpoints();
         }
     }
 

@@ -21,6 +21,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Time until the second sign of life.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Least time between two signs of life: a program may save many times a second.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+
 /// One run, as the thread `logcore-health` has it.
 pub(super) struct WatchedRun {
     run: Arc<Run>,
@@ -32,6 +35,8 @@ pub(super) struct WatchedRun {
     /// Time until the next sign of life, which doubles at first: an attempt that is killed early
     /// loses little of its ledger.
     pause: Duration,
+    /// The newest checkpoint that is in `run.json`, in seconds since 1970.
+    checkpoint: Option<f64>,
     /// How far the loggers had come at the last look.
     movement: Vec<(u64, Movement)>,
     journal: Journal,
@@ -59,6 +64,7 @@ impl WatchedRun {
             loggers: Vec::new(),
             heard: Instant::now(),
             pause: FIRST_PAUSE,
+            checkpoint: None,
             movement: Vec::new(),
             journal: Journal::new(&run),
             stopping: Stopping::new(&run),
@@ -93,21 +99,29 @@ impl WatchedRun {
 
     /// Gives a sign of life when one is due, and writes `run.json` if it has changed.
     pub(super) fn save(&mut self) {
+        if self.heard.elapsed() >= self.pause {
+            self.pause = (self.pause * 2).min(HEARTBEAT);
+            return self.hear();
+        }
         let Some(record) = &mut self.record else { return };
         suppress_logging(|| {
-            if self.heard.elapsed() >= self.pause {
-                self.heard = Instant::now();
-                self.pause = (self.pause * 2).min(HEARTBEAT);
-                let steps = self
-                    .loggers
-                    .iter()
-                    .filter_map(|logger| logger.upgrade()?.metrics().last_step());
-                record.note_progress(steps.max());
-                record.touch();
-            }
             record.hold();
             record.write();
         });
+    }
+
+    /// Gives a sign of life, with the use of the time so far.
+    fn hear(&mut self) {
+        self.heard = Instant::now();
+        if let Some(record) = &mut self.record {
+            let steps = self
+                .loggers
+                .iter()
+                .filter_map(|logger| logger.upgrade()?.metrics().last_step());
+            record.note_progress(steps.max());
+            record.touch();
+        }
+        self.save();
     }
 
     /// Looks at the run, once a second.
@@ -123,9 +137,14 @@ impl WatchedRun {
         self.stall.look(&look, &self.ranks, &mut self.journal);
     }
 
-    /// Looks at what has been found and asked since the last look.
+    /// Looks at what has been found, asked and saved since the last look.
     pub(super) fn attend(&mut self) {
         self.take_findings();
+        let checkpoint = self.run.ledger().checkpoints().last().map(|mark| mark.time);
+        if checkpoint > self.checkpoint && self.heard.elapsed() >= LEAST_PAUSE {
+            self.checkpoint = checkpoint;
+            self.hear();
+        }
         if self.run.stop().reason().is_some() {
             self.attend_stop();
         }
