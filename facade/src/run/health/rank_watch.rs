@@ -6,7 +6,7 @@ use logcore::AlertLevel;
 use logcore_health::agreement::agreed_step;
 use logcore_health::event::HealthKind;
 use logcore_health::skew::{SkewChange, SkewWatch, StepGauge, first_stopped};
-use logcore_health::slot::{RankPhase, RankState, SlotFolder};
+use logcore_health::slot::{RankPhase, RankState, SlotFolder, mark_wait};
 use logcore_pipeline::print_notice;
 
 use super::journal::Journal;
@@ -34,6 +34,8 @@ struct RankSlots {
     since_step: Duration,
     /// Time that the process has waited for data, up to the last step.
     data: Duration,
+    /// The mark of what the thread that trains waited for at the last look.
+    last_wait: u16,
 }
 
 impl RankWatch {
@@ -49,6 +51,7 @@ impl RankWatch {
             looked: Instant::now(),
             since_step: Duration::ZERO,
             data: Duration::ZERO,
+            last_wait: 0,
         });
         Self { slots }
     }
@@ -129,6 +132,10 @@ impl RankSlots {
     fn note_state(&mut self, look: &Look<'_>) {
         self.own.step = look.step;
         self.own.time = SystemTime::now();
+        let wait = if look.has_moved { 0 } else { read_wait(look.run) };
+        // A thread that waits for several things in turn is on its way.
+        self.own.wait = if wait == self.last_wait { wait } else { 0 };
+        self.last_wait = wait;
         if look.has_moved {
             self.own.moved = self.own.time;
         }
@@ -177,5 +184,21 @@ impl RankSlots {
             let event = journal.event(HealthKind::Skew, level, text, look.step);
             journal.tell(look.loggers, event);
         }
+    }
+}
+
+/// Returns the mark of what the thread that trains waits for in the kernel; 0 if for nothing, or if this
+/// cannot be read.
+fn read_wait(run: &Run) -> u16 {
+    let path = run
+        .ledger()
+        .updater_tid()
+        .map(|tid| format!("/proc/self/task/{tid}/wchan"));
+    let wait = path
+        .and_then(|path| std::fs::read_to_string(path).ok())
+        .unwrap_or_default();
+    match wait.trim() {
+        "" | "0" => 0,
+        wait => mark_wait(wait),
     }
 }
