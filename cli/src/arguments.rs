@@ -169,7 +169,8 @@ pub(crate) struct WatchArguments {
     /// The events to wait for
     #[arg(long, value_enum, value_delimiter = ',', default_value = "end")]
     pub(crate) until: Vec<WatchedEvent>,
-    /// The time without a new row that is a stall, such as 90s, 10m or 2h
+    /// The time without a new row and without a movement that a rank tells that is a stall, such as
+    /// 90s, 10m or 2h; a stall that the run's own watchdog tells is seen at once
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10m")]
     pub(crate) stall_after: Duration,
     /// Give up after so much time

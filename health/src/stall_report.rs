@@ -395,8 +395,6 @@ const MAX_LINE_CHARS: usize = 1000;
 const MAX_BYTES: u64 = 64 << 10;
 /// Share of a CPU above which a thread is busy.
 const BUSY: f64 = 0.5;
-/// Functions of the kernel in which the threads of a paused container wait.
-const FREEZERS: [&str; 2] = ["__refrigerator", "do_freezer_trap"];
 
 fn write_list(f: &mut fmt::Formatter<'_>, title: &str, lines: &[String]) -> fmt::Result {
     if lines.is_empty() {
@@ -478,28 +476,22 @@ impl Wait {
 fn describe(thread: &ThreadReading, since_last: Option<Duration>) -> Option<String> {
     let share = thread.cpu_share(since_last);
     let percent = |share: f64| format!("{:.0} % of a CPU", share * 100.0);
-    if thread
-        .kernel_wait
-        .as_deref()
-        .is_some_and(|name| FREEZERS.contains(&name))
-    {
-        return Some("is frozen: its container or control group is paused".to_owned());
-    }
     let text = match (thread.state?, share) {
         ('T', _) => "is stopped by a signal, SIGSTOP or one of its kind".to_owned(),
         ('t', _) => "is held by a debugger".to_owned(),
         ('Z' | 'X', _) => "has ended".to_owned(),
+        _ if thread.is_frozen() => {
+            "is frozen: its container or control group is paused, or the machine was suspended".to_owned()
+        }
         ('D', _) => match &thread.call {
             Some(call) => format!(
-                "waits in {}, and cannot be interrupted: a disk, a network file system or a device does not answer",
+                "waits in {} for a disk, a network file system or a device, and cannot be interrupted",
                 with_file(call, thread)
             ),
             None if thread.unread.is_empty() => {
                 "waits for a page of memory that is swapped out or in a file, and cannot be interrupted".to_owned()
             }
-            None => {
-                "waits, and cannot be interrupted: a disk, a network file system or a device does not answer".to_owned()
-            }
+            None => "waits, and cannot be interrupted".to_owned(),
         },
         ('R', None) => "runs, or is ready to".to_owned(),
         ('R', Some(share)) if share < BUSY => format!("runs, or is ready to; {} lately", percent(share)),
@@ -698,10 +690,11 @@ mod tests {
             (thread(1, "a", 't', None, None), "a debugger"),
             (
                 thread(1, "a", 'D', Some("fsync"), Some("/nfs/x")),
-                "fsync of /nfs/x, and cannot be interrupted",
+                "in fsync of /nfs/x for a disk, a network file system",
             ),
             (thread(1, "a", 'D', None, None), "a page of memory"),
             (frozen, "is paused"),
+            (thread(1, "a", 'D', Some("futex"), None), "is paused"),
             (busy('R', None), "runs, 100 % of a CPU: a computation, or a loop"),
             (busy('S', Some("sched_yield")), "again and again, 100 %"),
             (thread(1, "a", 'R', None, None), "ready to; 0 % of a CPU"),

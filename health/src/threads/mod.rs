@@ -220,6 +220,22 @@ impl ThreadReader {
 }
 
 impl ThreadReading {
+    /// Returns `true` if the thread cannot go on before somebody lets it: it was stopped by a
+    /// signal or a debugger, its container is paused, or it has ended.
+    ///
+    /// ```
+    /// use logcore_health::threads::ThreadReading;
+    ///
+    /// let mut thread = ThreadReading::default();
+    /// assert!(!thread.is_stopped());
+    /// thread.state = Some('T');
+    /// assert!(thread.is_stopped());
+    /// ```
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, Some('T' | 't' | 'Z' | 'X')) || self.is_frozen()
+    }
+
     /// Returns the share of one CPU that the thread has used since the reader's last list, which
     /// was `since_last` before.
     ///
@@ -237,8 +253,32 @@ impl ThreadReading {
         let (used, passed) = self.cpu_since_last.zip(since_last)?;
         (!passed.is_zero()).then(|| used.as_secs_f64() / passed.as_secs_f64())
     }
+
+    /// Returns `true` if the thread's container or control group is paused.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let (call, function) = (self.call.as_deref(), self.kernel_wait.as_deref());
+        // Since Linux 6.1 a thread is frozen where it waits, and looks as if nothing could
+        // interrupt these calls, which everything else can.
+        self.state == Some('D') && call.is_some_and(|call| INTERRUPTIBLE.contains(&call))
+            || function.is_some_and(|name| FREEZERS.contains(&name))
+    }
 }
 
+/// Functions of the kernel in which the threads of a paused container wait; the last one holds the
+/// one before where the compiler has put them together. A thread that a signal has stopped may be
+/// in the last one, too.
+const FREEZERS: [&str; 3] = ["__refrigerator", "do_freezer_trap", "get_signal"];
+/// Calls whose waits can always be interrupted.
+const INTERRUPTIBLE: [&str; 8] = [
+    "futex",
+    "nanosleep",
+    "clock_nanosleep",
+    "poll",
+    "ppoll",
+    "epoll_wait",
+    "epoll_pwait",
+    "wait4",
+];
 /// Longest name of a file in a reading, in characters.
 const MAX_FILE_CHARS: usize = 200;
 /// Most bytes of a file in `/proc` that are read.

@@ -1,0 +1,286 @@
+//! `logcore watch`: waits for the end of a run, or for trouble.
+
+mod process;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, thread};
+
+use anyhow::Result;
+use logcore::{AlertLevel, FileRank, RunState, StoredRow};
+use logcore_health::event::{Event, HealthKind};
+use logcore_health::skew::first_stopped;
+use logcore_health::slot::{RankPhase, RankState, SlotFolder};
+use logcore_runs::{FollowedFile, StoredRun};
+use serde_json::{Value, json};
+
+use crate::arguments::{WatchArguments, WatchedEvent};
+use crate::output::{Outcome, Output};
+
+/// Time between two looks at a run.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Time between two looks at what the ranks say of themselves, each of which asks the server of a
+/// network file system once a rank.
+const SLOT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The event that a watch has seen, with its exit code.
+struct Seen {
+    event: &'static str,
+    code: u8,
+    details: Value,
+}
+
+/// Waits until something of what the user waits for has happened, and prints one JSON object.
+pub(super) fn run(arguments: &WatchArguments, run: &StoredRun, output: &mut Output) -> Result<Outcome> {
+    let begun = Instant::now();
+    let mut watch = Watch::new(run);
+    let seen = loop {
+        let now = StoredRun::open(&run.dir)?;
+        if let Some(seen) = watch.look(&now, arguments)? {
+            break seen;
+        }
+        if arguments.timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+            break Seen {
+                event: "timeout",
+                code: 15,
+                details: json!({}),
+            };
+        }
+        thread::sleep(INTERVAL);
+    };
+    let mut object = json!({"event": seen.event, "id": run.manifest.id, "dir": run.dir});
+    add_members(&mut object, &seen.details);
+    output.print_object(&object)?;
+    Ok(Outcome::Seen(seen.code))
+}
+
+/// All that is remembered from one look at a run to the next.
+struct Watch {
+    rows: BTreeMap<u32, FollowedFile>,
+    /// Files of events, by rank.
+    events: BTreeMap<u32, FollowedFile>,
+    /// The newest word of each rank about a stall, as long as the stall is not over.
+    stalls: BTreeMap<u32, Event>,
+    slots: SlotFolder,
+    states: Vec<RankState>,
+    slots_read: Option<Instant>,
+    /// Time of the last movement.
+    moved: Instant,
+}
+
+impl Watch {
+    fn new(run: &StoredRun) -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            events: BTreeMap::new(),
+            stalls: BTreeMap::new(),
+            slots: SlotFolder::new(&run.dir),
+            states: Vec::new(),
+            slots_read: None,
+            moved: Instant::now(),
+        }
+    }
+
+    /// Looks at the run, and returns what the user waits for, if that has happened.
+    fn look(&mut self, run: &StoredRun, arguments: &WatchArguments) -> Result<Option<Seen>> {
+        let waits_for = |event: WatchedEvent| arguments.until.contains(&event);
+        let not_a_number = self.read_rows(run)?;
+        if let Some(details) = not_a_number.filter(|_| waits_for(WatchedEvent::Nan)) {
+            return Ok(Some(Seen {
+                event: "nan",
+                code: 13,
+                details,
+            }));
+        }
+        if let Some((event, code)) = end_of(run.state).filter(|_| waits_for(WatchedEvent::End)) {
+            let mut details = json!({"exit_code": run.manifest.exit_code});
+            if run.state == RunState::Killed {
+                details["process"] = "dead".into();
+            }
+            return Ok(Some(Seen { event, code, details }));
+        }
+        // A process on another machine that gives no sign of life may still be there.
+        let is_open = run.manifest.state == RunState::Running && end_of(run.state).is_none();
+        if !waits_for(WatchedEvent::Stall) || !is_open {
+            return Ok(None);
+        }
+        self.read_slots(run);
+        self.read_stalls(run);
+        let details = match self.stalls.values().next() {
+            Some(stall) => self.describe_told(run, stall),
+            None if self.moved.elapsed() >= arguments.stall_after => self.describe_seen(run),
+            None => return Ok(None),
+        };
+        Ok(Some(Seen {
+            event: "stall",
+            code: 14,
+            details,
+        }))
+    }
+
+    /// Reads the new rows. Returns the first value that is no number.
+    fn read_rows(&mut self, run: &StoredRun) -> Result<Option<Value>> {
+        let mut not_a_number = None;
+        for (rank, path) in run.row_files()? {
+            let file = self
+                .rows
+                .entry(rank)
+                .or_insert_with(|| FollowedFile::at_begin_of(&path));
+            file.read_lines(|_, line| {
+                self.moved = Instant::now();
+                if not_a_number.is_none() {
+                    not_a_number = find_nan(line, rank);
+                }
+            });
+        }
+        Ok(not_a_number)
+    }
+
+    /// Reads what the ranks say of themselves. The times of other machines are compared with each
+    /// other only.
+    fn read_slots(&mut self, run: &StoredRun) {
+        if self.slots_read.is_some_and(|read| read.elapsed() < SLOT_INTERVAL) {
+            return;
+        }
+        self.slots_read = Some(Instant::now());
+        let states = self
+            .slots
+            .read_all(run.manifest.world_size.unwrap_or(1), attempt_of(run));
+        let movements = |states: &[RankState]| -> BTreeSet<_> {
+            states
+                .iter()
+                .map(|state| (state.rank, state.moved, state.step))
+                .collect()
+        };
+        let has_moved = movements(&states) != movements(&self.states);
+        let now = SystemTime::now();
+        let is_exempt = |state: &RankState| {
+            matches!(state.phase, RankPhase::Eval | RankPhase::Checkpoint | RankPhase::Idle) && state.is_fresh(now)
+        };
+        if has_moved || states.iter().any(is_exempt) {
+            self.moved = Instant::now();
+        }
+        self.states = states;
+    }
+
+    /// Reads what the run's own watchdogs say.
+    fn read_stalls(&mut self, run: &StoredRun) {
+        for (rank, path) in find_event_files(run) {
+            let file = self
+                .events
+                .entry(rank)
+                .or_insert_with(|| FollowedFile::at_begin_of(&path));
+            file.read_lines(|_, line| match serde_json::from_slice::<Event>(line) {
+                Ok(event) if event.kind == HealthKind::Stall && event.attempt == attempt_of(run) => {
+                    match event.level {
+                        AlertLevel::Info => self.stalls.remove(&rank),
+                        _ => self.stalls.insert(rank, event),
+                    };
+                }
+                _ => {}
+            });
+        }
+        // A new attempt has nothing to do with the stall of the one before.
+        self.stalls.retain(|_, stall| stall.attempt == attempt_of(run));
+    }
+
+    /// Describes a stall that the run itself has told.
+    fn describe_told(&self, run: &StoredRun, stall: &Event) -> Value {
+        let incident = stall.incident.as_ref().map(|name| run.dir.join("incidents").join(name));
+        let mut details = json!({
+            "time": stall.time,
+            "step": stall.step,
+            "text": stall.text,
+            "incident": incident,
+        });
+        add_members(&mut details, &self.examine(run, stall.rank));
+        details
+    }
+
+    /// Describes a stall that was seen from here.
+    fn describe_seen(&self, run: &StoredRun) -> Value {
+        let mut details = json!({"seconds": self.moved.elapsed().as_secs_f64()});
+        let first = first_stopped(&self.states);
+        let rank = first.map_or(run.manifest.rank, |first| first.rank);
+        if let Some(step) = self
+            .states
+            .iter()
+            .find(|state| state.rank == rank)
+            .and_then(|state| state.step)
+        {
+            details["step"] = step.into();
+        }
+        if let Some(first) = first {
+            details["first_stopped"] = first.rank.into();
+        }
+        add_members(&mut details, &self.examine(run, rank));
+        details
+    }
+
+    fn examine(&self, run: &StoredRun, rank: u32) -> Value {
+        let now = SystemTime::now();
+        let mut states = self.states.iter();
+        process::examine(run, rank, states.any(|state| state.rank == rank && state.is_fresh(now)))
+    }
+}
+
+fn add_members(object: &mut Value, members: &Value) {
+    for (name, value) in members.as_object().into_iter().flatten() {
+        object[name] = value.clone();
+    }
+}
+
+/// Returns the number of the newest attempt.
+fn attempt_of(run: &StoredRun) -> u32 {
+    u32::try_from(run.manifest.attempts.len()).unwrap_or(u32::MAX).max(1)
+}
+
+/// Returns the files of events in the folder of a run, by rank.
+fn find_event_files(run: &StoredRun) -> BTreeMap<u32, PathBuf> {
+    let entries = fs::read_dir(&run.dir).into_iter().flatten().flatten();
+    let rank_of = |name: &str| match FileRank::parse(name) {
+        Some((name, rank)) => (name == "events.jsonl").then_some(rank),
+        None => (name == "events.jsonl").then_some(0),
+    };
+    entries
+        .filter_map(|entry| Some((rank_of(entry.file_name().to_str()?)?, entry.path())))
+        .collect()
+}
+
+/// Returns the end that a state is, and its exit code.
+fn end_of(state: RunState) -> Option<(&'static str, u8)> {
+    match state {
+        RunState::Finished => Some(("finished", 0)),
+        RunState::Failed => Some(("failed", 10)),
+        RunState::Killed => Some(("killed", 11)),
+        RunState::Interrupted => Some(("interrupted", 12)),
+        RunState::Preempted => Some(("preempted", 12)),
+        _ => None,
+    }
+}
+
+/// Returns the metric of a row that is NaN, if there is one.
+fn find_nan(line: &[u8], rank: u32) -> Option<Value> {
+    // Few rows have one, and parsing all of them would take long.
+    if !line.windows(3).any(|bytes| bytes == b"NaN") {
+        return None;
+    }
+    let row: StoredRow = serde_json::from_slice(line).ok()?;
+    let (name, _) = row.values.iter().find(|(_, value)| value.as_f64().is_nan())?;
+    Some(json!({"metric": name, "step": row.step, "logger": row.logger, "rank": rank}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nan_is_named_with_its_step() {
+        let row = br#"{"step":7,"time":1.0,"logger":"a","loss":null,"nonfinite":"{\"loss\":\"NaN\"}"}"#;
+        let expected = json!({"metric": "loss", "step": 7, "logger": "a", "rank": 3});
+        assert_eq!(find_nan(row, 3), Some(expected));
+        assert_eq!(find_nan(br#"{"step":7,"time":1.0,"logger":"NaN"}"#, 0), None);
+    }
+}

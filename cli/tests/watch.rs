@@ -1,0 +1,268 @@
+//! `logcore watch` beside processes that stand still, are stopped, or die.
+
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use logcore::{AlertLevel, FileRank};
+use logcore_health::event::{Event, EventLog, HealthKind};
+use logcore_health::slot::{RankPhase, RankState, SlotFolder};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Set in the process of a run. Its value is the file that the process locks.
+const LOCK: &str = "LOGCORE_CLI_TEST_LOCK";
+
+/// A run, whose process is a child of the test.
+struct LiveRun {
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl LiveRun {
+    fn start(host: &str, world_size: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("live");
+        fs::create_dir(&dir).unwrap();
+        let child = start_process(&dir.join(".lock"));
+        let manifest = format!(
+            "{{\"id\":\"live\",\"state\":\"running\",\"host\":\"{host}\",\"pid\":{},\"world_size\":{world_size},\
+             \"attempts\":[{{}},{{}}]}}",
+            child.id()
+        );
+        fs::write(dir.join("run.json"), manifest).unwrap();
+        Self { folder, child }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("live")
+    }
+
+    fn watch(&self, arguments: &[&str]) -> (i32, Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_logcore"))
+            .args(["watch", "live"])
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        let object = serde_json::from_slice(&output.stdout);
+        let object = object.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), object)
+    }
+
+    fn send(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for LiveRun {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a process that holds a lock, and has a thread that sleeps.
+fn start_process(lock: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "process_that_holds_a_lock",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(LOCK, lock)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "locked"));
+    child
+}
+
+fn own_host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+const STALL: [&str; 4] = ["--until", "end,stall", "--stall-after", "0.3s"];
+
+/// The process of a run, which is a test so that the test program can start itself.
+#[test]
+fn process_that_holds_a_lock() {
+    let Some(path) = std::env::var_os(LOCK) else { return };
+    let file = File::create(path).unwrap();
+    file.lock().unwrap();
+    let sleeper = thread::Builder::new().name("a\n\u{1b}[2Jsleeper".to_owned());
+    sleeper.spawn(|| thread::sleep(Duration::from_secs(3600))).unwrap();
+    // The harness has written half a line.
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(b"\nlocked\n").unwrap();
+    stdout.flush().unwrap();
+    drop(stdout);
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_hung_a_stopped_and_a_dead_process_are_told_apart() {
+    let mut run = LiveRun::start(&own_host(), 1);
+    let pid = run.child.id();
+    let (code, hung) = run.watch(&STALL);
+    assert_eq!(
+        (code, &hung["event"], &hung["process"]),
+        (14, &"stall".into(), &"hung".into())
+    );
+    assert_eq!((&hung["pid"], &hung["rank"]), (&pid.into(), &0.into()));
+    let threads = hung["threads"].as_array().unwrap();
+    let sleeper = threads
+        .iter()
+        .find(|thread| thread["name"] == r"a\n\x1b[2Jsleeper")
+        .unwrap();
+    assert_eq!(
+        (&sleeper["state"], &sleeper["waits_since_last"]),
+        (&"S".into(), &0.into())
+    );
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        assert_eq!(sleeper["call"], "clock_nanosleep");
+        assert!(
+            hung["explanation"].to_string().contains("sleeps for a set time"),
+            "{hung}"
+        );
+    }
+    assert_eq!(
+        hung["advice"][0],
+        format!("gdb -p {pid} -batch -ex \"thread apply all bt\"")
+    );
+
+    run.send(Signal::STOP);
+    let (code, stopped) = run.watch(&STALL);
+    assert_eq!((code, &stopped["process"]), (14, &"stopped".into()));
+    assert_eq!(stopped["advice"], serde_json::json!([format!("kill -CONT {pid}")]));
+    run.send(Signal::CONT);
+
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    let (code, dead) = run.watch(&["--stall-after", "1h"]);
+    assert_eq!(
+        (code, &dead["event"], &dead["process"]),
+        (11, &"killed".into(), &"dead".into())
+    );
+}
+
+#[test]
+fn a_process_of_another_machine_is_not_looked_for_here() {
+    let run = LiveRun::start("another-machine", 1);
+    // Without a holder here, the id in `run.json` is that of a stranger.
+    fs::rename(run.dir().join(".lock"), run.dir().join("moved")).unwrap();
+    fs::write(run.dir().join(".lock"), "").unwrap();
+    let (code, object) = run.watch(&STALL);
+    assert_eq!((code, &object["process"]), (14, &"elsewhere".into()));
+    assert_eq!(object.get("threads"), None);
+}
+
+#[test]
+fn a_rank_is_looked_at_by_its_own_lock() {
+    let run = LiveRun::start(&own_host(), 2);
+    let mut other = start_process(&run.dir().join(".lock.rank1"));
+    let mut slots = [0, 1].map(|rank| (SlotFolder::new(&run.dir()), RankState::new(rank, 2)));
+    for (folder, state) in &mut slots {
+        // Rank 1 has stopped first: rank 0 is a step ahead, and waits for it.
+        state.step = Some(130 - u64::from(state.rank));
+        state.phase = RankPhase::Step;
+        folder.write(state).unwrap();
+    }
+    let (code, object) = run.watch(&STALL);
+    assert_eq!(
+        (code, &object["first_stopped"], &object["step"]),
+        (14, &1.into(), &129.into())
+    );
+    assert_eq!(
+        (&object["process"], &object["pid"]),
+        (&"hung".into(), &other.id().into())
+    );
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // A minute later its slot is old.
+    let (folder, state) = &mut slots[1];
+    state.time -= Duration::from_secs(61);
+    folder.write(state).unwrap();
+    let (_, object) = run.watch(&STALL);
+    assert_eq!(
+        (&object["rank"], &object["process"]),
+        (&1.into(), &"dead".into()),
+        "{object}"
+    );
+}
+
+#[test]
+fn ranks_that_move_or_evaluate_do_not_stall() {
+    let run = LiveRun::start(&own_host(), 1);
+    let mut slots = SlotFolder::new(&run.dir());
+    let mut state = RankState::new(0, 2);
+    (state.step, state.phase) = (Some(1), RankPhase::Eval);
+    slots.write(&state).unwrap();
+    let watch = || {
+        run.watch(&["--until", "stall", "--stall-after", "1.5s", "--timeout", "2.5s"])
+            .0
+    };
+    assert_eq!(watch(), 15, "an evaluation may last long");
+    state.phase = RankPhase::Step;
+    let is_over = AtomicBool::new(false);
+    let code = thread::scope(|scope| {
+        let mover = thread::Builder::new().name("mover".to_owned()).spawn_scoped(scope, || {
+            while !is_over.load(Ordering::Relaxed) {
+                state.moved = SystemTime::now();
+                slots.write(&state).unwrap();
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        mover.unwrap();
+        let code = watch();
+        is_over.store(true, Ordering::Relaxed);
+        code
+    });
+    assert_eq!(code, 15, "rows are not the only movement");
+    assert_eq!(watch(), 14);
+}
+
+#[test]
+fn a_stall_that_the_run_tells_is_seen_at_once_until_it_is_over() {
+    let run = LiveRun::start(&own_host(), 1);
+    let mut log = EventLog::new(&run.dir(), FileRank(None));
+    let mut tell = |level, attempt| {
+        let mut event = Event::new(HealthKind::Stall, level, "nothing has moved for 10:00");
+        event.attempt = attempt;
+        event.step = Some(7);
+        event.incident = Some("stall-20261130-120000.txt".to_owned());
+        log.append(&event).unwrap();
+    };
+    let watch = || run.watch(&["--until", "stall", "--timeout", "0.5s"]);
+    tell(AlertLevel::Warn, 1);
+    assert_eq!(watch().0, 15, "an earlier attempt stood still");
+    tell(AlertLevel::Warn, 2);
+    let (code, stall) = watch();
+    assert_eq!(
+        (code, &stall["step"], &stall["process"]),
+        (14, &7.into(), &"hung".into())
+    );
+    assert_eq!(stall["text"], "nothing has moved for 10:00");
+    assert!(
+        stall["incident"]
+            .as_str()
+            .unwrap()
+            .ends_with("incidents/stall-20261130-120000.txt")
+    );
+    tell(AlertLevel::Info, 2);
+    assert_eq!(watch().0, 15, "the run moves again");
+}
