@@ -3,13 +3,14 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _, pipe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use facade::{LogConfig, setup_logging};
 use logcore::{AlertLevel, FileRank};
 use logcore_health::event::{Event, EventLog, HealthKind};
 use logcore_health::slot::{RankPhase, RankState, SlotFolder};
@@ -18,6 +19,9 @@ use serde_json::Value;
 
 /// Set in the process of a run. Its value is the file that the process locks.
 const LOCK: &str = "LOGCORE_CLI_TEST_LOCK";
+
+/// Set in the process that logs a run itself. Its value is the `log_dir`.
+const LOG_DIR: &str = "LOGCORE_CLI_TEST_LOG_DIR";
 
 /// A run, whose process is a child of the test.
 struct LiveRun {
@@ -45,8 +49,12 @@ impl LiveRun {
     }
 
     fn watch(&self, arguments: &[&str]) -> (i32, Value) {
+        self.watch_run("live", arguments)
+    }
+
+    fn watch_run(&self, run: &str, arguments: &[&str]) -> (i32, Value) {
         let output = Command::new(env!("CARGO_BIN_EXE_logcore"))
-            .args(["watch", "live"])
+            .args(["watch", run])
             .args(arguments)
             .current_dir(self.folder.path())
             .output()
@@ -111,6 +119,58 @@ fn process_that_holds_a_lock() {
     drop(stdout);
     loop {
         thread::park();
+    }
+}
+
+/// A program that stands still after its first steps: it reads a pipe into which nobody writes.
+#[test]
+fn process_that_logs() {
+    let Some(log_dir) = std::env::var_os(LOG_DIR) else {
+        return;
+    };
+    let logger = setup_logging(LogConfig {
+        name: "trainer".to_owned(),
+        log_dir: log_dir.into(),
+        run: "stuck".to_owned(),
+        enable_console: false,
+        stall_after: "1s".to_owned(),
+        ..LogConfig::default()
+    })
+    .unwrap();
+    logger.start_progress(100, "Training");
+    logger.update_progress(3, 8);
+    let (mut reader, _writer) = pipe().unwrap();
+    let _ = reader.read(&mut [0]);
+}
+
+#[test]
+fn a_run_that_stands_still_is_told_with_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process_that_logs", "--test-threads=1"])
+        .env(LOG_DIR, folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let run = LiveRun { folder, child };
+    while !run.folder.path().join("stuck/run.json").exists() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let (code, stall) = run.watch_run("stuck", &["--until", "end,stall", "--timeout", "60s"]);
+    assert_eq!(
+        (code, &stall["event"], &stall["step"]),
+        (14, &"stall".into(), &3.into())
+    );
+    assert_eq!(
+        (&stall["process"], &stall["pid"]),
+        (&"hung".into(), &run.child.id().into())
+    );
+    let incident = run.folder.path().join(stall["incident"].as_str().unwrap());
+    let report = fs::read_to_string(incident).unwrap();
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        for text in [report.as_str(), &stall["explanation"].to_string()] {
+            assert!(text.contains("waits for bytes from the pipe pipe:["), "{text}");
+        }
     }
 }
 
