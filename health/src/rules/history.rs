@@ -85,6 +85,21 @@ impl RowHistory {
         self.oldest = self.batches.front().map_or(self.newest + 1, |batch| batch.row);
     }
 
+    /// Returns the newest finite value of a metric that is remembered.
+    #[cold]
+    pub(super) fn last_finite(&self, id: u32, layouts: &Layouts) -> Option<f64> {
+        let mut end = self.values.len();
+        for batch in self.batches.iter().rev() {
+            end -= batch.length as usize;
+            let at = layouts.ids(batch.layout).iter().position(|known| *known == id);
+            let value = at.map(|at| self.values[end + at].as_f64());
+            if let Some(value) = value.filter(|value| value.is_finite()) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// Forgets all rows.
     pub(super) fn clear(&mut self) {
         self.batches.clear();

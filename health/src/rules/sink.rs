@@ -59,6 +59,8 @@ pub struct RuleSink {
     /// The names of the metrics as the program logs them.
     logged_names: Vec<Arc<str>>,
     history: RowHistory,
+    /// For each layout whether it is calm, see [`is_calm`](Self::is_calm); `None` if unknown.
+    calm: Vec<Option<bool>>,
     step: Option<u64>,
     changes: Vec<FoundChange>,
     scratch: Vec<i32>,
@@ -126,6 +128,7 @@ impl RuleSink {
             metrics: Vec::new(),
             logged_names: Vec::new(),
             history: RowHistory::default(),
+            calm: Vec::new(),
             step: None,
             changes: Vec::new(),
             scratch: Vec::new(),
@@ -214,6 +217,7 @@ impl RuleSink {
     fn forget_layouts(&mut self) {
         self.hand_over(|_, _| true);
         self.history.clear();
+        self.calm.clear();
         self.layouts.forget_layouts();
     }
 
@@ -241,6 +245,47 @@ impl RuleSink {
         }
     }
 
+    /// Returns `true` if no finite value can change anything for the metrics of a layout: they have no
+    /// rule but `nan`, and no open episode.
+    #[inline]
+    fn is_calm(&mut self, layout: u32) -> bool {
+        match self.calm.get(layout as usize) {
+            Some(Some(is_calm)) => *is_calm,
+            _ => self.find_calm(layout),
+        }
+    }
+
+    #[cold]
+    fn find_calm(&mut self, layout: u32) -> bool {
+        let mut watches = self
+            .layouts
+            .ids(layout)
+            .iter()
+            .flat_map(|id| &self.metrics[*id as usize].watches);
+        let is_calm = watches.all(Watch::is_calm);
+        let at = layout as usize;
+        if self.calm.len() <= at {
+            self.calm.resize(at + 1, None);
+        }
+        self.calm[at] = Some(is_calm);
+        is_calm
+    }
+
+    /// Looks at the values of a batch.
+    fn observe(&mut self, batch: &MetricBatch<'_>, layout: u32) {
+        for (id, (_, value)) in self.layouts.ids(layout).iter().zip(batch.iter()) {
+            let metric = &mut self.metrics[*id as usize];
+            if !value.as_f64().is_finite()
+                && metric.watches.iter().any(Watch::is_calm)
+                && let Some(last) = self.history.last_finite(*id, &self.layouts)
+            {
+                // Values of a calm layout have been passed over.
+                metric.last = last;
+            }
+            metric.observe(*id, value, batch.step(), &mut self.scratch, &mut self.changes);
+        }
+    }
+
     /// Looks at the values of a batch whose names are not all known.
     #[cold]
     fn observe_known(&mut self, batch: &MetricBatch<'_>) {
@@ -262,6 +307,7 @@ impl RuleSink {
     /// Makes findings of the changes that a batch has brought.
     #[cold]
     fn note_changes(&mut self, step: u64, time: SystemTime) {
+        self.calm.clear();
         for found in std::mem::take(&mut self.changes) {
             let watch = &mut self.metrics[found.metric as usize].watches[found.watch];
             let name = &self.logged_names[found.metric as usize];
@@ -369,11 +415,10 @@ impl Sink for RuleSink {
             self.add_metrics(step);
         }
         if let Found::Layout(layout) = found {
-            self.history.push(batch, layout);
-            for (id, (_, value)) in self.layouts.ids(layout).iter().zip(batch.iter()) {
-                let metric = &mut self.metrics[*id as usize];
-                metric.observe(*id, value, step, &mut self.scratch, &mut self.changes);
+            if !self.is_calm(layout) || batch.iter().any(|(_, value)| !value.as_f64().is_finite()) {
+                self.observe(batch, layout);
             }
+            self.history.push(batch, layout);
             if self.history.row_too_much().is_some() {
                 self.forget_rows();
             }

@@ -130,6 +130,11 @@ impl Watch {
         self.is_told
     }
 
+    /// Returns `true` if a finite value changes nothing.
+    pub(super) fn is_calm(&self) -> bool {
+        matches!(self.test, Test::Nan) && !self.is_open
+    }
+
     /// Returns `true` while an episode is open.
     pub(super) fn is_open(&self) -> bool {
         self.is_open
