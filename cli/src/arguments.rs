@@ -102,8 +102,8 @@ pub(crate) struct ListArguments {
     #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
     pub(crate) sort: Option<String>,
     /// Show these columns: id, name, dir, state, age, started, ended, duration, attempt,
-    /// world_size, last_step, rows, steps_per_sec, samples_per_sec, goodput, wandb_url,
-    /// resumed_from, config.NAME, summary.NAME.last, .min, .max or .mean
+    /// world_size, last_step, rows, steps_per_sec, samples_per_sec, mfu, gpu_energy_kwh, goodput,
+    /// wandb_url, resumed_from, config.NAME, summary.NAME.last, .min, .max or .mean
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
 }

@@ -18,7 +18,7 @@ use crate::table::Cell;
 pub(crate) struct RunColumn(String);
 
 /// The columns beside those that begin with `config.` and `summary.`.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "id",
     "name",
     "dir",
@@ -33,6 +33,8 @@ const NAMES: [&str; 17] = [
     "rows",
     "steps_per_sec",
     "samples_per_sec",
+    "mfu",
+    "gpu_energy_kwh",
     "goodput",
     "wandb_url",
     "resumed_from",
@@ -101,7 +103,7 @@ impl RunColumn {
             "age" => value.as_f64().map(shortest_duration).unwrap_or_default().into(),
             "duration" => value.as_f64().map(short_duration).unwrap_or_default().into(),
             "started" | "ended" => value.as_f64().map(local_time).unwrap_or_default().into(),
-            "goodput" => value
+            "goodput" | "mfu" => value
                 .as_f64()
                 .map(|part| format!("{:.0}%", part * 100.0))
                 .unwrap_or_default()

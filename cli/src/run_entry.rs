@@ -60,6 +60,8 @@ impl RunEntry {
             "rows": has_rows.then(|| count_rows(&run)).flatten(),
             "steps_per_sec": take("steps_per_sec"),
             "samples_per_sec": take("samples_per_sec"),
+            "mfu": take("mfu"),
+            "gpu_energy_kwh": take("gpu_energy_kwh"),
             "goodput": take("goodput"),
             "ledger": newest.map(|attempt| &attempt.ledger),
             "config": config,

@@ -140,6 +140,14 @@ pub struct LoggerSummary {
     pub steps_per_sec: Option<f64>,
     /// Samples per second over the time with an open progress.
     pub samples_per_sec: Option<f64>,
+    /// Share of `peak_flops` that the samples took, over the time with an open progress: 1 is all.
+    /// `None` if the config names no operations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfu: Option<f64>,
+    /// Energy of the GPUs in kWh, as far as the logger has read their counters. `None` if one of
+    /// the counters is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_energy_kwh: Option<f64>,
     /// Number of records of the level WARN.
     pub warnings: u64,
     /// Number of records of the level ERROR.
@@ -265,6 +273,8 @@ mod tests {
             duration: Duration::from_millis(1500),
             last_step: Some(7),
             samples_per_sec: Some(1.0 / 3.0),
+            mfu: Some(0.1),
+            gpu_energy_kwh: Some(1.25),
             metrics: vec![MetricSummary {
                 best: Some(Point::new(7, 0.1)),
                 ..MetricSummary::new("loss", stats)
@@ -283,6 +293,7 @@ mod tests {
             (again.duration, again.samples_per_sec),
             (summary.duration, summary.samples_per_sec)
         );
+        assert_eq!((again.mfu, again.gpu_energy_kwh), (Some(0.1), Some(1.25)));
         assert_eq!((&again.ledger, again.goodput), (&summary.ledger, summary.goodput));
         assert_eq!(again.metrics[0].best, summary.metrics[0].best);
     }

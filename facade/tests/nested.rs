@@ -2,6 +2,7 @@
 #![cfg(all(feature = "file", feature = "jsonl", feature = "metrics", feature = "progress"))]
 
 use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -413,6 +414,91 @@ fn a_resumed_progress_begins_at_its_position_and_counts_no_rate_for_it() {
         let rate = row["throughput/samples_per_sec"].as_f64().unwrap_or(0.0);
         assert!(rate <= 32.0 / 0.005, "{row}");
     }
+}
+
+/// Runs a training of 20 steps in a process of its own; returns the rows, the summary and the
+/// average.
+fn train_with_operations(flops_per_sample: Option<f64>, peak_flops: Option<f64>) -> (Vec<Value>, Value, Option<f64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        name: "nested".into(),
+        log_dir: folder.path().into(),
+        enable_console: false,
+        flops_per_sample,
+        peak_flops,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    logger.start_progress(20, "Train");
+    for _ in 0..20 {
+        sleep(Duration::from_millis(2));
+        logger.update_progress(1, 32);
+        logger.log_metrics([("loss", 0.5)]);
+    }
+    let average = logger.metrics().average("throughput/mfu");
+    logger.finish();
+    let summary = std::fs::read_to_string(folder.path().join("summary.json")).unwrap();
+    let summary: Value = facade::logcore::serde_json::from_str(&summary).unwrap();
+    (rows(folder.path()), summary["nested"].clone(), average)
+}
+
+#[test]
+fn each_row_with_a_rate_has_its_share_of_the_peak() {
+    testkit::own_process!();
+    let (rows, summary, average) = train_with_operations(Some(6e9), Some(1e15));
+    let mut with_rate = 0;
+    for row in &rows {
+        let of = |name: &str| row.get(name).map(|value| value.as_f64().unwrap());
+        let (rate, mfu) = (of("throughput/samples_per_sec"), of("throughput/mfu"));
+        assert_eq!(rate.is_some(), mfu.is_some(), "{row}");
+        if let Some((rate, mfu)) = rate.zip(mfu) {
+            assert!((mfu / (rate * 6e9 / 1e15) - 1.0).abs() < 1e-12, "{row}");
+            with_rate += 1;
+        }
+    }
+    assert!(with_rate >= 19, "{with_rate}");
+    let expected = summary["samples_per_sec"].as_f64().unwrap() * 6e9 / 1e15;
+    for mfu in [summary["mfu"].as_f64(), average] {
+        assert!((mfu.unwrap() / expected - 1.0).abs() < 1e-9, "{mfu:?} for {expected}");
+    }
+}
+
+#[test]
+fn a_share_of_an_unknown_number_is_absent() {
+    testkit::own_process!();
+    for (operations, peak) in [(None, None), (Some(6e9), None), (None, Some(1e15))] {
+        let (rows, summary, average) = train_with_operations(operations, peak);
+        assert!(rows.iter().all(|row| row.get("throughput/mfu").is_none()));
+        assert!(rows.iter().any(|row| row.get("throughput/samples_per_sec").is_some()));
+        assert_eq!((summary.get("mfu"), average), (None, None));
+    }
+}
+
+#[test]
+fn a_share_above_one_is_told_once_and_not_hidden() {
+    const CHILD: &str = "LOGCORE_TEST_SHARE_ABOVE_ONE";
+    if std::env::var_os(CHILD).is_some() {
+        let (rows, summary, _) = train_with_operations(Some(1e9), Some(1e9));
+        assert!(rows[10]["throughput/mfu"].as_f64().unwrap() > 1.0);
+        assert!(summary["mfu"].as_f64().unwrap() > 1.0);
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_share_above_one_is_told_once_and_not_hidden",
+            "--nocapture",
+        ])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(
+        said.matches("`flops_per_sample` or `peak_flops` is wrong").count(),
+        1,
+        "{said}"
+    );
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Probe for Ticks {
         self.may_go_on.recv().map_err(gone)?;
         self.count += 1;
         readings.push("system/ticks", self.count);
+        readings.push("system/gpu_energy_kwh", 0.25 * f64::from(self.count));
         if let Some(nice) = nice_of_this_thread() {
             readings.push("system/nice", nice);
         }
@@ -92,6 +93,13 @@ fn a_periodic_probe_is_sampled_at_the_start_and_at_the_end() {
     logger.log_memory();
     logger.finish();
     assert_eq!(was_asked.iter().count(), 1);
+    #[cfg(feature = "jsonl")]
+    {
+        let summary = std::fs::read_to_string(logger.run_dir().join("summary.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        assert_eq!(summary["sampling.ends"]["gpu_energy_kwh"], json!(0.5), "{summary}");
+        assert_eq!(summary["sampling.ends"]["mfu"], json!(null), "{summary}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::WorkSample;
 ///     throughput.add(WorkSample { units, samples: Some(32 * units), time: Duration::from_secs(seconds) });
 /// }
 /// assert_eq!((throughput.units_per_sec(), throughput.samples_per_sec()), (Some(4.0), Some(128.0)));
+/// assert_eq!(throughput.time(), Duration::from_secs(5));
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Throughput {
@@ -36,6 +37,12 @@ impl Throughput {
         if let Some(samples) = work.samples {
             self.samples.add(samples, work.time);
         }
+    }
+
+    /// Returns the time that the work took.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.units.time
     }
 
     /// Returns the units per second; `None` if there were no units, or no time has passed.

@@ -127,7 +127,9 @@ impl Sink for WandbSink {
             .iter()
             .filter_map(|metric| Some((&metric.name, metric.best?)));
         let best: Vec<_> = best.collect();
-        let Some(target) = self.target.as_mut().filter(|_| !best.is_empty()) else {
+        let energy = summary.gpu_energy_kwh;
+        let is_empty = best.is_empty() && energy.is_none();
+        let Some(target) = self.target.as_mut().filter(|_| !is_empty) else {
             return;
         };
         // A refusal is counted; there is no caller left to tell.
@@ -135,6 +137,10 @@ impl Sink for WandbSink {
             for (name, best) in &best {
                 log.set_summary(&format!("best/{name}"), &best.value.into())?;
                 log.set_summary(&format!("best/{name}_step"), &best.step.into())?;
+            }
+            // Readings of the machine are no rows in W&B, and so not in its summary.
+            if let Some(energy) = energy {
+                log.set_summary("gpu_energy_kwh", &energy.into())?;
             }
             Ok(())
         });

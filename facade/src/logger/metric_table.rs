@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use logcore::{Count, LogConfig, LoggerSummary, MetricSummary, MetricValue, Point, ProgressKind, ProgressRows, Stats};
 use logcore_metrics::{Tracker, TrackerOptions};
-use logcore_pipeline::NameId;
+use logcore_pipeline::{NameId, print_notice};
 use logcore_progress::Throughput;
 
 use crate::logger::earlier_rows::{EarlierRows, EarlierState};
@@ -30,6 +30,13 @@ const MAX_WARNED: usize = 100;
 
 /// The rate whose average is taken over the whole run.
 const SAMPLES_PER_SEC: &str = "throughput/samples_per_sec";
+/// The share of the peak operations that the samples take.
+const MFU: &str = "throughput/mfu";
+/// The reading of the probe `system` that the summary has.
+const GPU_ENERGY: &str = "system/gpu_energy_kwh";
+/// Time with an open progress after which an average is trusted: work that is only queued for a
+/// device makes the first steps too fast.
+const TRUSTED_AFTER: Duration = Duration::from_secs(10);
 
 /// The metrics of one logger.
 pub(crate) struct MetricTable {
@@ -51,6 +58,10 @@ pub(crate) struct MetricTable {
     derived_step: Option<u64>,
     /// Time of the newest row with derived metrics, where `progress_rows` limits their number.
     derived_at: Option<Instant>,
+    /// Share of the peak operations that one sample a second takes; `None` if it is unknown.
+    mfu_of_sample: Option<f64>,
+    /// `true` if a notice has told of a share above 1.
+    has_told_of_mfu: bool,
     goals: GoalTable,
     /// Names of [`is_best`](crate::Logged::is_best) that have no goal and were warned about.
     without_goal: Vec<String>,
@@ -101,6 +112,8 @@ impl MetricTable {
             earlier_rows: None,
             derived_step: None,
             derived_at: None,
+            mfu_of_sample: None,
+            has_told_of_mfu: false,
             goals: GoalTable::default(),
             without_goal: Vec::new(),
             ledger: None,
@@ -132,6 +145,10 @@ impl MetricTable {
             }
         }
         self.names.set_prefix(&config.metrics_prefix);
+        self.mfu_of_sample = config
+            .flops_per_sample
+            .zip(config.peak_flops)
+            .map(|(operations, peak)| operations / peak);
         self.config = Arc::clone(config);
         self.steps.continue_from(first_step);
         if self.earlier_rows.as_ref().map(EarlierRows::attempt) != earlier_rows.as_ref().map(EarlierRows::attempt) {
@@ -401,8 +418,12 @@ impl MetricTable {
     }
 
     pub(crate) fn average(&mut self, name: &str) -> Option<f64> {
-        if name == SAMPLES_PER_SEC && !self.names.has_user(name) && self.config.enable_metrics {
-            return self.total_throughput().samples_per_sec();
+        if !self.names.has_user(name) && self.config.enable_metrics {
+            match name {
+                SAMPLES_PER_SEC => return self.total_throughput().samples_per_sec(),
+                MFU => return self.mfu_of(self.total_throughput()),
+                _ => {}
+            }
         }
         let metric = self.names.find(name)?;
         self.tracker.as_mut()?.average(metric)
@@ -451,6 +472,12 @@ impl MetricTable {
         let throughput = self.total_throughput();
         summary.steps_per_sec = throughput.units_per_sec();
         summary.samples_per_sec = throughput.samples_per_sec();
+        summary.mfu = self.mfu_of(throughput);
+        if let Some(mfu) = summary.mfu {
+            self.tell_of_mfu(mfu);
+        }
+        let energy = self.names.find(GPU_ENERGY).and_then(|metric| self.stats_of(metric));
+        summary.gpu_energy_kwh = energy.map(|stats| stats.last);
         if let Some(ledger) = &self.ledger {
             ledger.summarize(summary);
         }
@@ -478,12 +505,51 @@ impl MetricTable {
     }
 
     /// Returns the throughput of all progresses so far.
-    fn total_throughput(&mut self) -> Throughput {
+    fn total_throughput(&self) -> Throughput {
         let mut throughput = self.throughput;
-        if let Some(meter) = self.progress.meter() {
+        if let Some(meter) = self.progress.last_meter() {
             meter.add_to(&mut throughput);
         }
         throughput
+    }
+
+    /// Returns the share of the peak operations that a throughput takes, if it is known.
+    fn mfu_of(&self, throughput: Throughput) -> Option<f64> {
+        Some(throughput.samples_per_sec()? * self.mfu_of_sample?)
+    }
+
+    /// Adds the share of the peak operations that the rate among the samples takes, `of_sample` for
+    /// one sample a second.
+    // Cold, so that a logger without the two numbers does not pay for it.
+    #[cold]
+    fn add_mfu(&mut self, of_sample: f64, samples: &mut Vec<MetricSample>) {
+        let (metric, _) = self.names.metric_of_system_name(SAMPLES_PER_SEC);
+        self.track_new();
+        let rate = samples.iter().rfind(|sample| sample.metric == metric);
+        let Some(mfu) = rate.map(|rate| rate.value.as_f64() * of_sample) else {
+            return;
+        };
+        self.add_system(MFU, mfu.into(), samples);
+        if mfu > 1.0 && !self.has_told_of_mfu {
+            let throughput = self.total_throughput();
+            if let Some(average) = self.mfu_of(throughput).filter(|_| throughput.time() >= TRUSTED_AFTER) {
+                self.tell_of_mfu(average);
+            }
+        }
+    }
+
+    /// Prints a notice if a share of the peak operations is above 1, once.
+    fn tell_of_mfu(&mut self, mfu: f64) {
+        if mfu > 1.0 && !mem::replace(&mut self.has_told_of_mfu, true) {
+            print_notice(
+                "mfu above 1",
+                &format!(
+                    "{MFU} is {mfu:.2}, and no device does more than its peak: `flops_per_sample` or `peak_flops` \
+                     is wrong. `peak_flops` is the sum over all devices of the process, in the precision of the \
+                     training"
+                ),
+            );
+        }
     }
 
     /// Gives a metric that a look-up has added its place in the tracker.
@@ -530,6 +596,9 @@ impl MetricTable {
         let Some(meter) = self.progress.meter() else { return };
         for (name, value) in meter.derived_metrics() {
             self.add_system(name, value, samples);
+        }
+        if let Some(of_sample) = self.mfu_of_sample {
+            self.add_mfu(of_sample, samples);
         }
     }
 

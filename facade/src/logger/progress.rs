@@ -177,6 +177,11 @@ impl ProgressStack {
         self.outermost.as_mut()?.meter.as_mut()
     }
 
+    /// Returns the meter of the outermost progress, which stays after its end.
+    pub(crate) fn last_meter(&self) -> Option<&ProgressMeter> {
+        self.outermost.as_ref()?.meter.as_ref()
+    }
+
     /// Returns `true` if the outermost progress has a meter.
     #[inline]
     pub(crate) fn has_meter(&self) -> bool {

@@ -10,12 +10,14 @@ use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, Memory
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-use crate::nvidia::device_map::device_count;
+use crate::nvidia::device_map::{DeviceAddress, MappedBy, by_environment, device_count};
 use crate::nvidia::driver_client::DriverClient;
+use crate::nvidia::env::GpuEnvironment;
 use crate::nvidia::memory_info::memory_info;
 use crate::nvidia::query::{NoAnswer, Query, RETRY_AFTER};
 use crate::nvidia::sampler::{ReadingNeed, SamplerTimeouts, SharedSamplers, Unavailable};
 use crate::nvidia::session::{identity, open_error, open_library};
+use crate::nvidia::visible_devices::VisibleDevices;
 
 /// The GPUs' readings for one logger.
 ///
@@ -27,8 +29,11 @@ pub(crate) struct SystemGpus {
     driver: Option<DriverClient<GpuSnapshot>>,
     /// Time of the newest value that was reported.
     newest_reported: Option<Instant>,
-    /// First value of each energy counter, in J.
-    first_energy: BTreeMap<String, f64>,
+    /// The energy counters, by the names of their readings.
+    energy: BTreeMap<String, EnergyCounter>,
+    /// `true` if this process is the only one of its run, so that the run uses no other GPUs than
+    /// the process sees.
+    is_alone: bool,
     /// Notices that were reported and still hold.
     active_notices: Vec<(Level, String)>,
 }
@@ -38,6 +43,38 @@ pub(crate) struct SystemGpus {
 pub(crate) struct GpuSnapshot {
     values: BTreeMap<String, (Instant, f64)>,
     notices: Vec<(Level, String)>,
+    /// Number of GPUs of the machine.
+    count: u32,
+    /// The GPUs that this process sees, by NVML's index; `None` if they are not certain, or slices.
+    visible: Option<Vec<u32>>,
+}
+
+/// The energy of a GPU since the first reading of a logger.
+#[derive(Debug, Clone, Copy)]
+struct EnergyCounter {
+    /// The newest value of NVML's counter, in J.
+    newest: f64,
+    /// The energy since the first value, in J.
+    used: f64,
+    /// `true` if there are two values, so that the energy is known.
+    is_known: bool,
+}
+
+impl EnergyCounter {
+    fn begin(joules: f64) -> Self {
+        Self {
+            newest: joules,
+            used: 0.0,
+            is_known: false,
+        }
+    }
+
+    fn advance(&mut self, joules: f64) {
+        // A driver that was loaded again counts from 0.
+        let before = if joules < self.newest { 0.0 } else { self.newest };
+        self.used += joules - before;
+        (self.newest, self.is_known) = (joules, true);
+    }
 }
 
 /// The threads that read all GPUs, by library.
@@ -45,19 +82,27 @@ static SNAPSHOTS: SharedSamplers<GpuSnapshot> = SharedSamplers::new();
 
 /// Oldest value that a new logger reports: three times the longest interval of a reading.
 const MAX_AGE: Duration = Duration::from_secs(180);
+/// Ends the name of a reading of NVML's energy counter.
+const ENERGY: &str = ".energyJoules";
+const JOULES_PER_KWH: f64 = 3.6e6;
 /// Wait for a snapshot: less than the logger waits for its last readings.
 const SNAPSHOT_WAIT: Duration = Duration::from_millis(150);
 
 impl SystemGpus {
     /// The GPUs by the library of this path; `None` is the system's.
-    pub(crate) fn new(library: Option<PathBuf>) -> Self {
+    pub(crate) fn new(library: Option<PathBuf>, environment: &GpuEnvironment) -> Self {
         let timeouts = SamplerTimeouts {
             first_optional: SNAPSHOT_WAIT,
             refresh: SNAPSHOT_WAIT,
             period: None,
             ..SamplerTimeouts::default()
         };
-        Self::with_timeouts(library, timeouts)
+        Self::with_timeouts(library, environment, timeouts)
+    }
+
+    /// Counts the energy of the GPUs that this process sees, because its run has no other process.
+    pub(crate) fn set_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
     }
 
     /// No GPUs: nothing is opened or read.
@@ -65,15 +110,17 @@ impl SystemGpus {
         Self {
             driver: None,
             newest_reported: None,
-            first_energy: BTreeMap::new(),
+            energy: BTreeMap::new(),
+            is_alone: false,
             active_notices: Vec::new(),
         }
     }
 
-    fn with_timeouts(library: Option<PathBuf>, timeouts: SamplerTimeouts) -> Self {
+    fn with_timeouts(library: Option<PathBuf>, environment: &GpuEnvironment, timeouts: SamplerTimeouts) -> Self {
         let to_open = library.clone();
+        let (visible, is_pci_order) = (environment.visible.clone(), environment.is_pci_order);
         let driver = DriverClient::new("GPU readings from NVML", &SNAPSHOTS, library, timeouts, move || {
-            let mut gpus = GpuSet::open(to_open.as_ref())?;
+            let mut gpus = GpuSet::open(to_open.as_ref(), &visible, is_pci_order)?;
             Ok(move || Ok(gpus.read(Instant::now())))
         });
         Self {
@@ -99,26 +146,63 @@ impl SystemGpus {
             }
         }
         self.active_notices = snapshot.notices;
+        let counted = match self.is_alone {
+            true => snapshot.visible,
+            false => Some((0..snapshot.count).collect()),
+        };
+        let counted: Option<Vec<_>> = counted.map(|gpus| gpus.into_iter().map(energy_reading).collect());
+        // The values of a lost GPU are gone.
+        let counted = counted.filter(|names| names.iter().all(|name| snapshot.values.contains_key(name)));
         let last = self.newest_reported;
         // Another logger may have started the sampler long before this one.
         let is_new = |at: &Instant| last.map_or(at.elapsed() < MAX_AGE, |last| *at > last);
+        let mut has_new_energy = false;
         for (name, (at, value)) in snapshot.values.into_iter().filter(|(_, (at, _))| is_new(at)) {
-            let value = if name.ends_with(".energyJoules") {
-                // A driver that was loaded again counts from 0.
-                (value - *self.first_energy.entry(name.clone()).or_insert(value)).max(0.0)
+            let value = if name.ends_with(ENERGY) {
+                has_new_energy = true;
+                self.count_energy(&name, value)
             } else {
                 value
             };
             readings.push(name, value);
             self.newest_reported = self.newest_reported.max(Some(at));
         }
+        if has_new_energy && let Some(joules) = counted.and_then(|names| self.energy_of(&names)) {
+            readings.push("system/gpu_energy_kwh", joules / JOULES_PER_KWH);
+        }
     }
+
+    /// Advances a counter; returns the energy since its first value, in J.
+    fn count_energy(&mut self, name: &str, joules: f64) -> f64 {
+        match self.energy.get_mut(name) {
+            Some(counter) => {
+                counter.advance(joules);
+                counter.used
+            }
+            None => {
+                self.energy.insert(name.to_owned(), EnergyCounter::begin(joules));
+                0.0
+            }
+        }
+    }
+
+    /// Returns the sum of some counters in J; `None` if there are none, or one is unknown.
+    fn energy_of(&self, names: &[String]) -> Option<f64> {
+        let known = |name: &String| Some(self.energy.get(name).filter(|counter| counter.is_known)?.used);
+        (!names.is_empty()).then(|| names.iter().map(known).sum()).flatten()
+    }
+}
+
+fn energy_reading(index: u32) -> String {
+    format!("system/gpu.{index}{ENERGY}")
 }
 
 /// All GPUs, with NVML open. Each call into NVML may hang.
 struct GpuSet {
     gpus: Vec<MonitoredGpu>,
     values: BTreeMap<String, (Instant, f64)>,
+    /// See [`GpuSnapshot`].
+    visible: Option<Vec<u32>>,
 }
 
 /// A GPU and the state of its queries.
@@ -297,13 +381,14 @@ impl GpuSet {
     /// # Errors
     ///
     /// If there is no driver, no GPU, or NVML does not start.
-    fn open(library: Option<&PathBuf>) -> Result<Self, Unavailable> {
+    fn open(library: Option<&PathBuf>, visible: &VisibleDevices, is_pci_order: bool) -> Result<Self, Unavailable> {
         let nvml = open_library(library).map_err(|error| open_error(&error))?;
         match device_count(nvml)? {
             0 => Err(Unavailable::absent("NVML lists no GPU")),
             count => Ok(Self {
                 gpus: (0..count).map(|index| MonitoredGpu::new(nvml, index)).collect(),
                 values: BTreeMap::new(),
+                visible: visible_indices(nvml, visible, is_pci_order),
             }),
         }
     }
@@ -318,8 +403,25 @@ impl GpuSet {
         GpuSnapshot {
             values: self.values.clone(),
             notices,
+            count: self.gpus.len() as u32,
+            visible: self.visible.clone(),
         }
     }
+}
+
+/// Returns NVML's indices of the devices that this process sees. `None` if an index may name
+/// another device for CUDA, or the process sees a slice: NVML counts the energy of whole devices.
+fn visible_indices(nvml: &'static Nvml, visible: &VisibleDevices, is_pci_order: bool) -> Option<Vec<u32>> {
+    let map = by_environment(nvml, visible, is_pci_order).ok()?;
+    // Of all devices the order is indifferent.
+    let is_certain = map.mapped_by == MappedBy::Environment || *visible == VisibleDevices::All;
+    let index = |address| match address {
+        DeviceAddress::Index(index) => Some(index),
+        _ => None,
+    };
+    is_certain
+        .then(|| map.addresses.into_iter().map(index).collect())
+        .flatten()
 }
 
 impl MonitoredGpu {
@@ -391,15 +493,16 @@ impl MonitoredGpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nvidia::fake::FakeLibrary;
+    use crate::nvidia::fake::{FakeLibrary, environment};
     use crate::nvidia::tests::eager;
 
     fn gpu_set(fake: &FakeLibrary) -> GpuSet {
-        GpuSet::open(Some(&fake.path().to_owned())).unwrap_or_else(|unavailable| panic!("{}", unavailable.reason))
+        GpuSet::open(Some(&fake.path().to_owned()), &VisibleDevices::All, false)
+            .unwrap_or_else(|unavailable| panic!("{}", unavailable.reason))
     }
 
     fn gpus(fake: &FakeLibrary) -> SystemGpus {
-        SystemGpus::with_timeouts(Some(fake.path().to_owned()), eager())
+        SystemGpus::with_timeouts(Some(fake.path().to_owned()), &environment(None), eager())
     }
 
     fn read(gpus: &mut GpuSet, now: Instant) -> Vec<(String, f64)> {
@@ -551,7 +654,7 @@ mod tests {
             gpus.report(
                 GpuSnapshot {
                     values,
-                    notices: Vec::new(),
+                    ..GpuSnapshot::default()
                 },
                 &mut readings,
             );
@@ -563,7 +666,83 @@ mod tests {
         assert_eq!(energy(&mut second, 10, 5750.0), Some(0.0));
         assert_eq!(energy(&mut first, 10, 5750.0), None, "reported before");
         assert_eq!(energy(&mut second, 20, 6000.0), Some(250.0));
-        assert_eq!(energy(&mut second, 30, 1.0), Some(0.0), "the counter restarted");
+        assert_eq!(energy(&mut second, 30, 1.0), Some(251.0), "the counter restarted");
+    }
+
+    /// Returns the energy of the run in Wh after readings of the counters in J.
+    fn run_energy(gpus: &mut SystemGpus, set: &mut GpuSet, at: Instant) -> Option<f64> {
+        let mut readings = Readings::default();
+        gpus.report(set.read(at), &mut readings);
+        let mut of_run = readings.iter().filter(|(name, _)| *name == "system/gpu_energy_kwh");
+        of_run
+            .next()
+            .map(|(_, value)| (value.as_f64() * 1e3 * 1e6).round() / 1e6)
+    }
+
+    #[test]
+    fn the_energy_of_a_run_is_that_of_its_gpus() {
+        for (visible, is_alone, expected) in [
+            (None, true, Some(3.0)),
+            (Some("1"), true, Some(2.0)),
+            (Some("GPU-1aaa"), true, Some(2.0)),
+            (Some("GPU-9"), true, None),
+            // Each rank may see another GPU.
+            (Some("1"), false, Some(3.0)),
+        ] {
+            let fake = FakeLibrary::with_devices(2);
+            let environment = environment(visible);
+            let mut set = GpuSet::open(Some(&fake.path().to_owned()), &environment.visible, false)
+                .unwrap_or_else(|unavailable| panic!("{}", unavailable.reason));
+            let mut gpus = SystemGpus::disabled();
+            gpus.set_alone(is_alone);
+            let start = Instant::now();
+            for device in 0..2 {
+                fake.set(&format!("{device}.millijoules"), 7_000_000);
+            }
+            assert_eq!(
+                run_energy(&mut gpus, &mut set, start),
+                None,
+                "one reading tells no energy"
+            );
+            fake.set("0.millijoules", 7_000_000 + 3_600_000);
+            fake.set("1.millijoules", 7_000_000 + 2 * 3_600_000);
+            let later = start + Duration::from_secs(10);
+            assert_eq!(run_energy(&mut gpus, &mut set, later), expected, "{visible:?}");
+            // The driver was loaded again, and counts from 0.
+            fake.set("1.millijoules", 3_600_000);
+            let later = start + Duration::from_secs(20);
+            assert_eq!(
+                run_energy(&mut gpus, &mut set, later),
+                expected.map(|energy| energy + 1.0)
+            );
+        }
+    }
+
+    #[test]
+    fn an_energy_that_one_gpu_does_not_tell_is_absent() {
+        let fake = FakeLibrary::with_devices(2);
+        fake.set("1.millijoules", u64::MAX);
+        let (mut set, mut gpus) = (gpu_set(&fake), SystemGpus::disabled());
+        let start = Instant::now();
+        for seconds in [0, 10, 20] {
+            assert_eq!(
+                run_energy(&mut gpus, &mut set, start + Duration::from_secs(seconds)),
+                None
+            );
+        }
+        // The other one alone is the run's.
+        set.visible = Some(vec![0]);
+        gpus.set_alone(true);
+        assert_eq!(
+            run_energy(&mut gpus, &mut set, start + Duration::from_secs(30)),
+            Some(0.0)
+        );
+        fake.set("0.handle", 15);
+        assert_eq!(
+            run_energy(&mut gpus, &mut set, start + Duration::from_secs(40)),
+            None,
+            "the GPU is lost"
+        );
     }
 
     #[test]
@@ -575,7 +754,7 @@ mod tests {
             max_age: Duration::from_secs(60),
             ..eager()
         };
-        let open = || SystemGpus::with_timeouts(Some(fake.path().to_owned()), impatient);
+        let open = || SystemGpus::with_timeouts(Some(fake.path().to_owned()), &environment(None), impatient);
         let mut both = [open(), open()];
         for gpus in &mut both {
             let mut names = Vec::new();
@@ -613,7 +792,7 @@ mod tests {
             max_age: Duration::ZERO,
             ..eager()
         };
-        let mut gpus = SystemGpus::with_timeouts(Some(fake.path().to_owned()), timeouts);
+        let mut gpus = SystemGpus::with_timeouts(Some(fake.path().to_owned()), &environment(None), timeouts);
         let mut sample = || {
             let mut readings = Readings::default();
             gpus.read(&mut readings);

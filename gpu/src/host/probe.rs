@@ -28,11 +28,14 @@ use crate::nvidia::env::GpuEnvironment;
 /// | `gpu.<i>.powerWatts`, `gpu.<i>.powerPercent` | W, % of the limit | 10 s |
 /// | `gpu.<i>.smClock`, `gpu.<i>.memoryClock` | MHz | 10 s |
 /// | `gpu.<i>.energyJoules` | J since the start | 10 s |
+/// | `gpu_energy_kwh` | kWh of the run's GPUs since the start | 10 s |
 /// | `gpu.<i>.throttleReasons` | NVML's bit mask | 10 s |
 /// | `gpu.<i>.enforcedPowerLimitWatts` | W | 60 s |
 /// | `gpu.<i>.correctedMemoryErrors`, `gpu.<i>.uncorrectedMemoryErrors` | errors since the driver was loaded | 60 s |
 ///
-/// `<i>` is NVML's index. The readings of the host exist on Linux only.
+/// `<i>` is NVML's index. The GPUs of a run are those that its process sees; of a run with several
+/// processes, all of the machine. Their energy is left out until each of their counters was read
+/// twice, and where one of them has no counter or is a slice (MIG). The readings of the host exist on Linux only.
 ///
 /// A logger samples the probe on a low-priority thread, once at its start, every 2 s, and once at
 /// its end. Of several processes on a machine only the one with local rank 0 reads.
@@ -112,22 +115,29 @@ impl SystemProbe {
     /// launcher's.
     pub(crate) fn build(options: SystemOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let mut probe = Self::new(options);
-        probe.is_idle = is_idle(context.ranks());
+        probe.set_ranks(context.ranks());
         Ok(probe)
     }
 
     /// A probe with these environment variables and ranks, for tests.
     fn with_environment(options: SystemOptions, environment: &GpuEnvironment, ranks: Ranks) -> Self {
-        Self {
-            is_idle: is_idle(ranks),
+        let mut probe = Self {
+            is_idle: false,
             #[cfg(target_os = "linux")]
             host: LinuxHost::default(),
             gpus: if environment.nvml {
-                SystemGpus::new(options.library)
+                SystemGpus::new(options.library, environment)
             } else {
                 SystemGpus::disabled()
             },
-        }
+        };
+        probe.set_ranks(ranks);
+        probe
+    }
+
+    fn set_ranks(&mut self, ranks: Ranks) {
+        self.is_idle = is_idle(ranks);
+        self.gpus.set_alone(ranks.world_size == Some(1));
     }
 
     // Without Linux there are no readings of the host, which alone need the time.

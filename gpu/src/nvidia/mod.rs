@@ -18,7 +18,7 @@ pub(crate) mod session;
 mod source_select;
 #[cfg(test)]
 pub(crate) mod tests;
-mod visible_devices;
+pub(crate) mod visible_devices;
 
 pub use self::framework::{Gauge, ask_allocator, gauge};
 pub use self::options::{Fallback, GpuOptions};

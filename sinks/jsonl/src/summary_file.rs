@@ -4,7 +4,8 @@
 //! {
 //!   "train": {
 //!     "state": "finished", "exit_code": 0, "duration_seconds": 6.2, "last_step": 900,
-//!     "steps_per_sec": 136.1, "samples_per_sec": 17400.0, "warnings": 0, "errors": 0,
+//!     "steps_per_sec": 136.1, "samples_per_sec": 17400.0, "mfu": 0.41, "gpu_energy_kwh": 0.0011,
+//!     "warnings": 0, "errors": 0,
 //!     "ledger": {"startup": 0.4, "data": 0.9, "step": 4.9}, "goodput": 0.79,
 //!     "metrics": [{"name": "loss", "last": 2.4811, "mean": 2.6926, "min": 2.1872, "max": 8.0, "count": 900}]
 //!   }
@@ -46,6 +47,10 @@ struct SummaryEntry<'a> {
     steps_per_sec: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples_per_sec: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfu: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu_energy_kwh: Option<f64>,
     warnings: u64,
     errors: u64,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -92,6 +97,8 @@ impl SummaryFile {
                 last_step: summary.last_step,
                 steps_per_sec: summary.steps_per_sec,
                 samples_per_sec: summary.samples_per_sec,
+                mfu: summary.mfu,
+                gpu_energy_kwh: summary.gpu_energy_kwh,
                 warnings: summary.warnings,
                 errors: summary.errors,
                 ledger: object_of(&summary.ledger),

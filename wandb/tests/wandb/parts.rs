@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use facade::wandb::{AlertLevel, SyncError, Synced, find_logs, sync};
 use facade::{FinishReport, LogConfig, setup_logging};
-use serde_json::json;
+use logcore::{BuildContext, ConfigError, Probe, ProbeError, Readings};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{check_all, config, log_all, online, start, sync_options, synced};
@@ -211,4 +212,36 @@ fn a_log_is_delivered_by_one_at_a_time() {
     drop(other);
     assert_eq!(synced(&server, &folder), Synced::Delivered);
     check_all(&server);
+}
+
+/// A probe that reads an energy.
+struct EnergyProbe;
+
+impl EnergyProbe {
+    fn build(_: Value, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+        Ok(Self)
+    }
+}
+
+impl Probe for EnergyProbe {
+    fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError> {
+        readings.push("system/gpu_energy_kwh", 1.25);
+        Ok(())
+    }
+}
+
+logcore::register_probe!("energy", EnergyProbe::build);
+
+#[test]
+fn the_energy_of_the_run_is_in_its_summary() {
+    let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
+    let logger = setup_logging(LogConfig {
+        probes: [("energy".to_owned(), json!(true))].into(),
+        ..config(&folder, "energy", online(&server))
+    })
+    .unwrap();
+    logger.log_metrics([("x", 1)]);
+    logger.log_memory();
+    logger.finish();
+    assert_eq!(server.run().summary["gpu_energy_kwh"], 1.25);
 }

@@ -200,6 +200,9 @@ impl SummarySection {
         steps.extend(summary.steps_per_sec.map(text::format_rate));
         let samples = summary.samples_per_sec;
         steps.extend(samples.map(|rate| format!("{} samples/s", text::format_count(rate))));
+        steps.extend(summary.mfu.map(|mfu| format!("MFU {:.1}%", mfu * 100.0)));
+        let energy = summary.gpu_energy_kwh;
+        let energy = energy.map(|kwh| format!("{} kWh of the GPUs", text::format_value(kwh)));
         let memory = summary.system_metrics.iter().filter_map(|metric| {
             let name = metric.name.strip_prefix("memory/")?.strip_suffix("_gb")?;
             let name = to_short_line(name, NAME);
@@ -209,7 +212,12 @@ impl SummarySection {
         if summary.warnings + summary.errors > 0 {
             logged = vec![counted(summary.warnings, "warning"), counted(summary.errors, "error")];
         }
-        let mut facts = vec![("step", steps), ("memory", memory.collect()), ("logged", logged)];
+        let mut facts = vec![
+            ("step", steps),
+            ("memory", memory.collect()),
+            ("energy", energy.into_iter().collect()),
+            ("logged", logged),
+        ];
         facts.retain(|(_, parts)| !parts.is_empty());
         facts
     }
@@ -350,6 +358,7 @@ mod tests {
         );
         let summary = &mut section.summary;
         summary.system_metrics = vec![metric("memory/gpu_allocated_gb", &[2.0, 3.25]).0];
+        (summary.mfu, summary.gpu_energy_kwh) = (Some(0.412), Some(1.25));
         summary.duration = Duration::from_secs(3723);
         (summary.last_step, summary.steps_per_sec, summary.samples_per_sec) = (Some(1200), Some(36.23), Some(1158.7));
         (summary.warnings, summary.errors) = (2, 1);
@@ -399,8 +408,9 @@ mod tests {
         insta::assert_snapshot!(plain(&[training()], 120), @r"
         ✓ trainer finished after 1:02:03
           time      goodput 91%, startup 41.20 s, data 03:12, step 55:10, eval 02:01, checkpoint 31.50 s, other 27.30 s
-          step      1200, 36.2 it/s, 1.16k samples/s
+          step      1200, 36.2 it/s, 1.16k samples/s, MFU 41.2%
           memory    gpu_allocated 3.2500 GB at most
+          energy    1.2500 kWh of the GPUs
           logged    2 warnings, 1 error
           metric                           last  mean of ≤100       min       max  best
           loss           █▂▁▁▁▁▁▁▁▁▁▁    0.0067        0.0070    0.0067         8
@@ -420,8 +430,9 @@ mod tests {
         ✓ trainer finished after 1:02:03
           time      goodput 91%, startup 41.20 s, data 03:12, step 55:10, eval 02:01,
                     checkpoint 31.50 s, other 27.30 s
-          step      1200, 36.2 it/s, 1.16k samples/s
+          step      1200, 36.2 it/s, 1.16k samples/s, MFU 41.2%
           memory    gpu_allocated 3.2500 GB at most
+          energy    1.2500 kWh of the GPUs
           logged    2 warnings, 1 error
           metric             last  mean of ≤100       min       max  best
           loss             0.0067        0.0070    0.0067         8
@@ -437,8 +448,9 @@ mod tests {
           time      goodput 91%, startup 41.20 s, data 03:12,
                     step 55:10, eval 02:01, checkpoint 31.50 s,
                     other 27.30 s
-          step      1200, 36.2 it/s, 1.16k samples/s
+          step      1200, 36.2 it/s, 1.16k samples/s, MFU 41.2%
           memory    gpu_allocated 3.2500 GB at most
+          energy    1.2500 kWh of the GPUs
           logged    2 warnings, 1 error
           metric             last       min  best
           loss             0.0067    0.0067
@@ -458,8 +470,9 @@ mod tests {
                     checkpoint 31.50 s,
                     other 27.30 s
           step      1200, 36.2 it/s,
-                    1.16k samples/s
+                    1.16k samples/s, MFU 41.2%
           memory    gpu_allocated 3.2500 GB at most
+          energy    1.2500 kWh of the GPUs
           logged    2 warnings, 1 error
           metric        last  best
           loss        0.0067
@@ -543,8 +556,9 @@ mod tests {
           time      goodput 91%, startup 41.20 s, data 03:12, step 55:10, eval 02:01, checkpoint 31.50 s,
                     other 27.30 s
           trainer finished after 1:02:03
-            step      1200, 36.2 it/s, 1.16k samples/s
+            step      1200, 36.2 it/s, 1.16k samples/s, MFU 41.2%
             memory    gpu_allocated 3.2500 GB at most
+            energy    1.2500 kWh of the GPUs
             logged    2 warnings, 1 error
             metric                           last  mean of ≤100       min       max  best
             loss           █▂▁▁▁▁▁▁▁▁▁▁    0.0067        0.0070    0.0067         8
