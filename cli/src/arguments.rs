@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// Print the newest lines of a run, of all ranks
     Tail(TailArguments),
+    /// Print the last calls in the memory of a run, also if it hangs or is stopped
+    Snap(SnapArguments),
     /// Wait for the end of a run, or for trouble, and print one JSON object
     Watch(WatchArguments),
     /// Write the rows of a run for another program: of each step those of the newest attempt
@@ -159,6 +161,16 @@ pub(crate) struct TailArguments {
     /// Go on with the lines that come, also of a later attempt; --json prints one object a line
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapArguments {
+    /// The id of a process, or a run: a folder, a folder's name, an id or its beginning, or `latest`
+    #[arg(value_name = "PID|RUN", default_value = "latest")]
+    pub(crate) process_or_run: String,
+    /// Number of calls
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) lines: usize,
 }
 
 #[derive(Debug, Args)]
@@ -314,6 +326,7 @@ impl Command {
             Self::Report(_) => "report",
             Self::Serve(_) => "serve",
             Self::Tail(_) => "tail",
+            Self::Snap(_) => "snap",
             Self::Watch(_) => "watch",
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",

@@ -207,6 +207,13 @@ pub(crate) fn local_time(seconds: f64) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// Formats a time as local time with milliseconds.
+pub(crate) fn local_time_millis(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+    let local = jiff::ZonedDateTime::new(time, logcore::local_time_zone());
+    local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
 /// A condition on a column of a run.
 pub(crate) struct Condition {
     column: RunColumn,

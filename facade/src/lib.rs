@@ -252,7 +252,9 @@ pub use logcore::{
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;
-pub use logcore_pipeline::{Recovered, RecoveryError};
+pub use logcore_pipeline::{
+    Recovered, RecoveryError, RingCall, RingContent, RingSnapshot, read_live_ring, rings_in, rings_of_process,
+};
 #[cfg(feature = "merge")]
 pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 

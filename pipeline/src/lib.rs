@@ -53,6 +53,7 @@
 //! | `caller/` | [`Producer`], the state shared with the writer, the commands to it |
 //! | `writer/` | the writer's thread, the loggers and sinks, checkpoints |
 //! | `recovery/` | the delivery of what killed processes have left |
+//! | `snapshot/` | the calls in the ring of a process that lives, for a look from outside |
 //!
 //! `unsafe` code is denied, except in six files of `ring/` (the shared memory), in
 //! `process/sys/` (calls of the C library), and in `frame/checked_text.rs`.
@@ -63,6 +64,7 @@ mod pipeline;
 mod process;
 mod recovery;
 mod ring;
+mod snapshot;
 mod writer;
 
 pub use self::caller::command::{LoggerAccounts, LoggerOutcome, NamedSink, Propagation};
@@ -87,3 +89,4 @@ pub use self::recovery::outcome::{KilledRun, Recovered, RecoveryError};
 pub use self::recovery::recover::{KilledRunHook, recover, recover_ranks, recover_trusted};
 pub use self::ring::file::FolderNumber;
 pub use self::ring::name_table::NameId;
+pub use self::snapshot::{RingCall, RingContent, RingSnapshot, read_live_ring, rings_in, rings_of_process};

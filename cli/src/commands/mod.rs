@@ -14,6 +14,7 @@ mod report;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;
+mod snap;
 mod sync;
 mod tail;
 mod watch;
@@ -52,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
             "cannot serve: this program was built without the feature `serve`. Install it with that feature"
         ),
         Command::Tail(tail) => tail::run(tail, &find_run(&log_dir, &tail.run)?, output),
+        Command::Snap(snap) => snap::run(snap, &log_dir, output),
         Command::Watch(watch) => watch::run(watch, &find_run(&log_dir, &watch.run)?, output),
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
         Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),

@@ -11,7 +11,7 @@ use logcore::{Deadline, LogError, PerProcess, SinkError, process_number};
 
 use super::command::{Command, CommandReply};
 use crate::frame::encode::{CHUNK_OVERHEAD, encode_chunk, encode_control};
-use crate::frame::types::ReplayHint;
+use crate::frame::types::{ChunkPlace, ReplayHint};
 use crate::process::fork::InheritedByChildren;
 use crate::process::notice::post_notice;
 use crate::ring::child_lock;
@@ -294,9 +294,14 @@ impl PipelineState {
         let mut chunk = Vec::with_capacity(self.ring.max_body());
         let mut parts = body.chunks(self.ring.max_body() - CHUNK_OVERHEAD).peekable();
         let mut end = Err(NoRoom);
+        let mut place = ChunkPlace::First;
         while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                place = ChunkPlace::Last;
+            }
             chunk.clear();
-            encode_chunk(&mut chunk, number, kind, parts.peek().is_none(), part);
+            encode_chunk(&mut chunk, number, kind, place, part);
+            place = ChunkPlace::Middle;
             end = self.push_from_this_process(FrameKind::Chunk, &chunk, wait);
             if end.is_err() {
                 if !self.is_inherited() {

@@ -128,10 +128,15 @@ impl ChunkAssembler {
 mod tests {
     use super::*;
     use crate::frame::encode::encode_chunk;
+    use crate::frame::types::ChunkPlace;
 
     fn chunk(number: u64, is_last: bool, text: &str) -> Vec<u8> {
         let mut body = Vec::new();
-        encode_chunk(&mut body, number, FrameKind::Config, is_last, text.as_bytes());
+        let place = match is_last {
+            true => ChunkPlace::Last,
+            false => ChunkPlace::Middle,
+        };
+        encode_chunk(&mut body, number, FrameKind::Config, place, text.as_bytes());
         body
     }
 

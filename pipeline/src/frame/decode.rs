@@ -9,7 +9,9 @@ use super::bytes::{ByteCursor, value_from};
 use super::checked_text::CheckedText;
 use super::encode::{ENTRY_BYTES, HAS_PLACE, NO_ID, RECORD_HEAD_BYTES};
 use super::fields::decode_fields;
-use super::types::{LevelRule, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
+use super::types::{
+    ChunkPlace, LevelRule, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint,
+};
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
@@ -195,19 +197,21 @@ pub(crate) struct ChunkFrame<'a> {
     pub(crate) number: u64,
     /// The kind of the whole frame. A chunk of chunks does not exist.
     pub(crate) kind: Option<FrameKind>,
+    pub(crate) is_first: bool,
     pub(crate) is_last: bool,
     pub(crate) bytes: &'a [u8],
 }
 
 pub(crate) fn decode_chunk(body: &[u8]) -> Option<ChunkFrame<'_>> {
     let mut cursor = ByteCursor::new(body);
-    let (number, kind, is_last) = (cursor.u64()?, cursor.u8()?, cursor.u8()? != 0);
+    let (number, kind, place) = (cursor.u64()?, cursor.u8()?, cursor.u8()?);
     let length = cursor.u32()? as usize;
     let bytes = cursor.take(length)?;
     Some(ChunkFrame {
         number,
         kind: FrameKind::from_bits(u64::from(kind)).filter(|kind| *kind != FrameKind::Chunk),
-        is_last,
+        is_first: place == ChunkPlace::First as u8,
+        is_last: place == ChunkPlace::Last as u8,
         bytes,
     })
 }

@@ -10,7 +10,7 @@ use logcore::{MetricValue, ProgressEvent, ProgressKind};
 use super::bytes::{LimitedWriter, MAX_TEXT, put_text, put_u32, value_bits};
 use super::clock::{coarse_now, now, to_nanos};
 use super::fields::encode_fields;
-use super::types::{LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
+use super::types::{ChunkPlace, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
@@ -195,10 +195,10 @@ pub(crate) fn encode_message(out: &mut Vec<u8>, logger: LoggerId, target: Messag
 }
 
 /// Writes a part of the long body number `number`.
-pub(crate) fn encode_chunk(out: &mut Vec<u8>, number: u64, kind: FrameKind, is_last: bool, bytes: &[u8]) {
+pub(crate) fn encode_chunk(out: &mut Vec<u8>, number: u64, kind: FrameKind, place: ChunkPlace, bytes: &[u8]) {
     out.extend_from_slice(&number.to_le_bytes());
     out.push(kind as u8);
-    out.push(u8::from(is_last));
+    out.push(place as u8);
     put_u32(out, bytes.len());
     out.extend_from_slice(bytes);
 }

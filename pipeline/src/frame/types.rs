@@ -42,6 +42,15 @@ impl<'a> MessageTarget<'a> {
     }
 }
 
+/// The place of a chunk in its long body, as a byte of the frame. A long body has several chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ChunkPlace {
+    Middle = 0,
+    Last = 1,
+    First = 2,
+}
+
 /// The logger of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoggerId(pub(crate) u32);

@@ -16,9 +16,9 @@ use crate::ring::layout::{NONCE, PID};
 use crate::writer::checkpoint::path_from_bytes;
 
 /// Length of the longest ring that a config allows, with its header, names and checkpoints.
-const MAX_RING_BYTES: u64 = (1 << 30) + (4 << 20);
+pub(crate) const MAX_RING_BYTES: u64 = (1 << 30) + (4 << 20);
 /// Length of the longest checkpoint beside a ring.
-const MAX_CHECKPOINT_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_CHECKPOINT_BYTES: u64 = 256 << 20;
 /// Longer than any pointer.
 const MAX_POINTER_BYTES: u64 = 16 << 10;
 
@@ -252,8 +252,59 @@ fn split_last<'a>(text: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8]
     Some((&text[..at], &text[at + separator.len()..]))
 }
 
+/// A ring for somebody who only reads.
+pub(crate) struct ReadableRing {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    /// Nonce and inode that the ring must have, if a pointer leads there.
+    pub(crate) expected: Option<(u64, u64)>,
+}
+
+/// Opens the ring behind a name. Unlike [`FoundRing::open`], removes and locks nothing, and takes
+/// the ring of any user whose files this one may read.
+pub(crate) fn open_to_read(name: &Path) -> Result<ReadableRing, String> {
+    let open = |path: &Path| open_regular_file(path)?.ok_or_else(|| "it is not there".to_owned());
+    let Some(pointer) = read_pointer(&open(name)?)? else {
+        return Ok(ReadableRing {
+            path: name.to_owned(),
+            file: open(name)?,
+            expected: None,
+        });
+    };
+    let host = HostId::for_file(&pointer.path);
+    let file = open_regular_file(&pointer.path)?.ok_or_else(|| match pointer.host.may_be_hidden_from(&host) {
+        true => "it lies in the memory of another machine or container: look there".to_owned(),
+        false => format!("it points to {}, which is not there", pointer.path.display()),
+    })?;
+    let identity = pointer.identity.ok_or("it points to a ring that is not complete")?;
+    Ok(ReadableRing {
+        path: pointer.path,
+        file,
+        expected: Some(identity),
+    })
+}
+
 /// Opens a file if it is regular, has one name, and belongs to this user.
 pub(super) fn open_own_file(path: &Path) -> Result<Option<File>, String> {
+    let Some(file) = open_regular_file(path)? else {
+        return Ok(None);
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        if metadata.uid() != crate::process::sys::calls::effective_user() {
+            return Err("it belongs to another user".to_owned());
+        }
+        if metadata.nlink() > 1 {
+            return Err("it has more than one name".to_owned());
+        }
+    }
+    Ok(Some(file))
+}
+
+/// Opens a regular file, without waiting and through no link.
+pub(crate) fn open_regular_file(path: &Path) -> Result<Option<File>, String> {
     let mut options = File::options();
     options.read(true);
     #[cfg(unix)]
@@ -263,18 +314,8 @@ pub(super) fn open_own_file(path: &Path) -> Result<Option<File>, String> {
         opened => opened.map_err(|error| format!("it cannot be opened: {error}"))?,
     };
     let metadata = file.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is not a file".to_owned());
+    match metadata.is_file() {
+        true => Ok(Some(file)),
+        false => Err("it is not a file".to_owned()),
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        if metadata.uid() != crate::process::sys::calls::effective_user() {
-            return Err("it belongs to another user".to_owned());
-        }
-        if metadata.nlink() > 1 {
-            return Err("it has more than one name".to_owned());
-        }
-    }
-    Ok(Some(file))
 }

@@ -10,7 +10,7 @@
 //!
 //! Recovery writes nothing into a ring, so it may itself be killed and repeated.
 
-mod found_ring;
+pub(crate) mod found_ring;
 pub(crate) mod outcome;
 pub(crate) mod recover;
 mod search;

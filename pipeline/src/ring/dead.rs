@@ -10,6 +10,90 @@ use super::layout::{
 use super::queue::RingIdentity;
 use super::reader::RingReader;
 
+/// The header of a ring, whose process may be alive.
+pub(crate) struct RingHeader {
+    pub(crate) sizes: RingSizes,
+    pub(crate) identity: RingIdentity,
+    pub(crate) pid: u64,
+    /// See [`DeadRing`].
+    pub(crate) is_older: bool,
+    /// Number of bytes of the name table that are in use.
+    pub(crate) names_used: usize,
+    /// The turn of the checkpoint.
+    pub(crate) turn: u64,
+}
+
+impl RingHeader {
+    /// Reads the header of a ring of `length` bytes from its first bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the contents contradict each other: the file is damaged, or is no ring.
+    pub(crate) fn read(bytes: &[u8], length: usize) -> Result<Self, CorruptRing> {
+        let word = |at: usize| {
+            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+            word.map(u64::from_le_bytes)
+                .ok_or(CorruptRing("it is shorter than its header"))
+        };
+        let is_older = match word(0)? {
+            MAGIC => false,
+            OLDER_MAGIC => true,
+            _ => return Err(CorruptRing("it is not a ring of this version")),
+        };
+        let size = |at| word(at).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        let sizes = RingSizes {
+            capacity: size(CAPACITY)?,
+            names: size(NAMES_BYTES)?,
+            slot: size(SLOT_BYTES)?,
+        };
+        if !sizes.capacity.is_power_of_two()
+            || sizes != RingSizes::for_capacity(sizes.capacity)
+            || sizes.total() != length
+        {
+            return Err(CorruptRing("its sizes contradict each other"));
+        }
+        let names_used = size(NAMES_USED)?;
+        if names_used > sizes.names {
+            return Err(CorruptRing("its names exceed their table"));
+        }
+        Ok(Self {
+            sizes,
+            identity: RingIdentity {
+                nonce: word(NONCE)?,
+                inode: word(INODE)?,
+                boot: word(BOOT)?,
+            },
+            pid: word(PID)?,
+            is_older,
+            names_used,
+            turn: word(TURN)?,
+        })
+    }
+
+    /// Returns the offset of the slot that holds the checkpoint.
+    pub(crate) fn slot_offset(&self) -> usize {
+        self.sizes.front() + usize::from(self.turn & 1 == 1) * self.sizes.slot
+    }
+
+    /// Reads the slot that holds the checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// If the checkpoint does not fit into the slot.
+    pub(crate) fn read_slot(&self, slot: &[u8]) -> Result<SavedCheckpoint, CorruptRing> {
+        let length = slot.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+        if length & IN_FILE_BIT != 0 {
+            return Ok(SavedCheckpoint::Beside {
+                turn: self.turn,
+                length: length & !IN_FILE_BIT,
+            });
+        }
+        let checkpoint = usize::try_from(length).ok().and_then(|length| slot[8..].get(..length));
+        let checkpoint = checkpoint.ok_or(CorruptRing("its checkpoint exceeds its slot"))?;
+        Ok(SavedCheckpoint::Inside(checkpoint.to_vec()))
+    }
+}
+
 /// The ring of a dead process.
 pub(crate) struct DeadRing {
     pub(crate) reader: RingReader,
@@ -40,58 +124,16 @@ impl DeadRing {
     /// If the contents contradict each other: the file is damaged, or is no ring.
     pub(crate) fn parse(mut region: Region, length: usize) -> Result<Self, CorruptRing> {
         let bytes = &region.all_bytes()[..length];
-        let word = |at: usize| {
-            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-            word.map(u64::from_le_bytes)
-                .ok_or(CorruptRing("it is shorter than its header"))
-        };
-        let is_older = match word(0)? {
-            MAGIC => false,
-            OLDER_MAGIC => true,
-            _ => return Err(CorruptRing("it is not a ring of this version")),
-        };
-        let size = |at| word(at).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-        let sizes = RingSizes {
-            capacity: size(CAPACITY)?,
-            names: size(NAMES_BYTES)?,
-            slot: size(SLOT_BYTES)?,
-        };
-        if !sizes.capacity.is_power_of_two()
-            || sizes != RingSizes::for_capacity(sizes.capacity)
-            || sizes.total() != length
-        {
-            return Err(CorruptRing("its sizes contradict each other"));
-        }
-        if size(NAMES_USED)? > sizes.names {
-            return Err(CorruptRing("its names exceed their table"));
-        }
-        let turn = word(TURN)?;
-        let slot = &bytes[sizes.front() + usize::from(turn & 1 == 1) * sizes.slot..][..sizes.slot];
-        let length = slot.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-        let checkpoint = match length & IN_FILE_BIT {
-            0 => {
-                let checkpoint = usize::try_from(length).ok().and_then(|length| slot[8..].get(..length));
-                let checkpoint = checkpoint.ok_or(CorruptRing("its checkpoint exceeds its slot"))?;
-                SavedCheckpoint::Inside(checkpoint.to_vec())
-            }
-            _ => SavedCheckpoint::Beside {
-                turn,
-                length: length & !IN_FILE_BIT,
-            },
-        };
-        let pid = word(PID)?;
-        let identity = RingIdentity {
-            nonce: word(NONCE)?,
-            inode: word(INODE)?,
-            boot: word(BOOT)?,
-        };
-        let (_, reader) = RingReader::in_region(region, sizes);
+        let header = RingHeader::read(bytes, length)?;
+        let slot = &bytes[header.slot_offset()..][..header.sizes.slot];
+        let checkpoint = header.read_slot(slot)?;
+        let (_, reader) = RingReader::in_region(region, header.sizes);
         Ok(Self {
             reader,
             checkpoint,
-            identity,
-            pid,
-            is_older,
+            identity: header.identity,
+            pid: header.pid,
+            is_older: header.is_older,
         })
     }
 

@@ -52,9 +52,9 @@ pub(crate) const IN_FILE_BIT: u64 = 1 << 63;
 /// The sizes of the parts of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RingSizes {
-    pub(super) capacity: usize,
+    pub(crate) capacity: usize,
     pub(super) names: usize,
-    pub(super) slot: usize,
+    pub(crate) slot: usize,
 }
 
 impl RingSizes {
@@ -92,7 +92,7 @@ impl RingSizes {
     }
 
     /// Offset of the data.
-    pub(super) fn data(self) -> usize {
+    pub(crate) fn data(self) -> usize {
         self.front() + 2 * self.slot
     }
 

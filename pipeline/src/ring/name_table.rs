@@ -91,14 +91,18 @@ impl NameTable {
 
     /// Returns the name of a number from [`NameTable::intern`].
     pub(crate) fn name(&self, id: NameId) -> Option<&str> {
-        let bytes = self.bytes();
-        let at = id.0 as usize;
-        if at + 2 > bytes.len() {
-            return None;
-        }
-        let length = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-        checked_text(bytes.get(at + 2..at + 2 + length)?)
+        name_in(self.bytes(), id)
     }
+}
+
+/// Returns the name of a number in the bytes of a name table.
+pub(crate) fn name_in(bytes: &[u8], id: NameId) -> Option<&str> {
+    let at = id.0 as usize;
+    if at + 2 > bytes.len() {
+        return None;
+    }
+    let length = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    checked_text(bytes.get(at + 2..at + 2 + length)?)
 }
 
 #[cfg(test)]

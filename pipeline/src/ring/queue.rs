@@ -70,9 +70,17 @@ pub(crate) struct Ring {
     data: usize,
 }
 
+/// Returns the stamp of a frame at a position: the upper bits of its word.
+pub(crate) fn stamp(at: u64, nonce: u64) -> u64 {
+    (((at >> 3) ^ nonce) << STAMP_SHIFT) >> STAMP_SHIFT
+}
+
+/// Number of bits of a word below its stamp.
+pub(crate) const STAMP_SHIFT: u32 = 24;
+
 /// The word's length field counts up to 2^20 times 8 bytes; half of that leaves room for padding.
-const MAX_FRAME: u64 = 4 << 20;
-pub(super) const WORD_BYTES: u64 = 8;
+pub(crate) const MAX_FRAME: u64 = 4 << 20;
+pub(crate) const WORD_BYTES: u64 = 8;
 /// A bit of the tail that closes the ring. No reservation succeeds from then on, because no such
 /// tail has room behind it.
 const CLOSED: u64 = 1 << 63;

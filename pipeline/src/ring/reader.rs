@@ -314,11 +314,11 @@ impl RingReader {
 }
 
 /// Length of the frame that begins with a word.
-fn frame_length(word: u64) -> u64 {
+pub(crate) fn frame_length(word: u64) -> u64 {
     ((word >> 4) & 0xF_FFFF) * 8
 }
 
-fn frame_kind(word: u64) -> Option<FrameKind> {
+pub(crate) fn frame_kind(word: u64) -> Option<FrameKind> {
     FrameKind::from_bits((word >> 1) & 7)
 }
 

@@ -1,4 +1,4 @@
-//! The recovery of a folder with a damaged ring and arbitrary files beside it.
+//! A look at a damaged ring, and the recovery of its folder with arbitrary files beside it.
 //!
 //! An input is the length of the ring and then [sections](crate::sections): files, parts of the
 //! ring, and frames, which get valid header words.
@@ -57,9 +57,19 @@ pub(crate) fn run(input: &[u8]) {
     put_identities(&mut ring);
     let path = folder::path().join(RING);
     if fs::write(&path, &ring).is_ok() {
+        look(&path, &ring);
         check(&path);
     }
     folder::clear();
+}
+
+/// Reads the ring as that of a process that lives: the ring stays as it is.
+fn look(path: &Path, ring: &[u8]) {
+    const MOST: usize = 100;
+    if let Ok(snapshot) = facade::read_live_ring(path, MOST) {
+        assert!(snapshot.calls.len() <= MOST);
+    }
+    assert!(fs::read(path).is_ok_and(|left| left == ring));
 }
 
 /// Recovers the folder: the ring is delivered, set aside or refused. It is a copy, so only a
