@@ -253,6 +253,25 @@ impl RankPhase {
         matches!(self, Self::Step | Self::Data | Self::Other)
     }
 
+    /// Returns the name in small letters.
+    ///
+    /// ```
+    /// assert_eq!(logcore_health::slot::RankPhase::Checkpoint.name(), "checkpoint");
+    /// ```
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Step => "step",
+            Self::Data => "data",
+            Self::Eval => "eval",
+            Self::Checkpoint => "checkpoint",
+            Self::Idle => "idle",
+            Self::Other => "other",
+            Self::Ended => "ended",
+        }
+    }
+
     fn number(self) -> u8 {
         self as u8
     }
