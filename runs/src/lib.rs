@@ -13,6 +13,7 @@
 //! | [`StoredRun::export`] | the rows as CSV or JSON lines |
 //! | [`StoredRun::rows`] | the rows of a run: of each step and logger those of the newest attempt |
 //! | [`StoredRun::curves`] | the values of each metric, thinned without losing a spike |
+//! | [`StoredRun::events`], [`StoredRun::incidents`], [`StoredRun::ranks`] | what the health of a run had to say, and how far its ranks are |
 //! | [`FollowedFile`] | the lines of a file that grows, each once |
 //! | `report::write_report` (feature `report`) | one HTML file that shows runs |
 //!
@@ -48,6 +49,7 @@ mod documents;
 mod error;
 mod export;
 mod followed_file;
+mod health;
 mod media;
 mod merge;
 #[cfg(feature = "report")]

@@ -32,12 +32,7 @@ impl StoredRun {
     ///
     /// If the folder cannot be read.
     pub fn media_files(&self) -> Result<BTreeMap<u32, PathBuf>, RunError> {
-        let mut files = self.files()?.remove(MEDIA_INDEX).unwrap_or_default();
-        let first = self.dir.join(MEDIA_INDEX);
-        if first.symlink_metadata().is_ok() {
-            files.insert(0, first);
-        }
-        Ok(files)
+        self.files_of(MEDIA_INDEX)
     }
 
     /// Reads the index of the run's media.

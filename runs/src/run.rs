@@ -75,6 +75,16 @@ impl StoredRun {
         })
     }
 
+    /// Returns the files by rank that have this name at rank 0.
+    pub(crate) fn files_of(&self, name: &str) -> Result<BTreeMap<u32, PathBuf>, RunError> {
+        let mut files = self.files()?.remove(name).unwrap_or_default();
+        let first = self.dir.join(name);
+        if first.symlink_metadata().is_ok() {
+            files.insert(0, first);
+        }
+        Ok(files)
+    }
+
     /// Returns the text files, by rank. Of several of one rank, the first one by name counts.
     ///
     /// ```

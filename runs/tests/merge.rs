@@ -539,3 +539,17 @@ fn a_log_dir_stands_for_its_newest_run_without_its_superseded_rows() {
         .collect();
     assert_eq!(losses, [(1, 1.0), (2, 2.0)]);
 }
+
+/// Readers of events read the files of all ranks.
+#[test]
+fn events_are_no_text_to_merge() {
+    let event = |rank| format!("{{\"time\":1,\"kind\":\"skew\",\"level\":\"warn\",\"rank\":{rank},\"attempt\":1}}\n");
+    let folder = run(&[
+        ("events.jsonl", 0, event(0)),
+        ("events.jsonl", 1, event(1)),
+        ("training.log", 0, line(0, "INFO  | a | one")),
+    ]);
+    let merged = merge(&folder);
+    assert_eq!(merged.files.len(), 1, "{merged:?}");
+    assert!(!folder.path().join("events.merged.jsonl").exists());
+}

@@ -62,8 +62,8 @@ use logcore::escape::EscapingFormatter;
 pub(crate) use self::local_clock::LocalClock;
 use self::output::MergedOutput;
 use self::rank_files::{find, rank_list};
+use crate::health::EVENTS_FILE;
 use crate::media::MEDIA_INDEX;
-
 use crate::run::{LATEST, find_run};
 
 pub use self::error::MergeError;
@@ -107,8 +107,10 @@ pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     let folder = run.as_deref().unwrap_or(folder);
     let manifest = RunManifest::read(folder).unwrap_or_default();
     let mut found = find(folder)?;
-    // `training.log` has the records, and documents are no series of lines.
-    found.retain(|name, _| !["records.jsonl", MEDIA_INDEX].contains(&&**name) && !name.ends_with(".json"));
+    // `training.log` has the records, readers of events read all ranks, and documents are no series
+    // of lines.
+    let is_left_alone = |name: &str| ["records.jsonl", EVENTS_FILE, MEDIA_INDEX].contains(&name);
+    found.retain(|name, _| !is_left_alone(name) && !name.ends_with(".json"));
     if found.is_empty() {
         return Err(MergeError::Nothing {
             folder: folder.to_owned(),
