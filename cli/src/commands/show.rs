@@ -1,10 +1,14 @@
 //! `logcore show`: one run.
 
+mod health;
+
 use std::fs;
 
 use anyhow::Result;
 use logcore_runs::StoredRun;
 use serde_json::{Value, json};
+
+use self::health::RunHealth;
 
 use super::read_entry;
 use crate::columns::{RunColumn, format_bytes, local_time, short_duration, short_value, state_color};
@@ -19,14 +23,16 @@ pub(super) fn run(run: &StoredRun, output: &mut Output) -> Result<Outcome> {
     print_metrics(&entry.json["summary"], output);
     print_ledger(&entry.json["ledger"], output);
     print_attempts(&entry, output);
+    let health = RunHealth::read(run, output);
+    health.print(output);
     let files = list_files(&entry);
     print_files(&files, output);
     entry.json["attempts"] = json!(entry.run.manifest.attempts);
     entry.json["facts"] = json!(entry.run.manifest.facts);
-    entry.json["files"] = files
-        .iter()
-        .map(|(name, bytes)| json!({"name": name, "bytes": bytes}))
-        .collect();
+    entry.json["files"] = files_json(&files);
+    for (name, values) in health.members() {
+        entry.json[name] = values;
+    }
     output.member("runs", json!([entry.json]));
     Ok(Outcome::Done)
 }
@@ -178,6 +184,13 @@ fn list_files(entry: &RunEntry) -> Vec<(String, u64)> {
         .collect();
     files.sort();
     files
+}
+
+fn files_json(files: &[(String, u64)]) -> Value {
+    files
+        .iter()
+        .map(|(name, bytes)| json!({"name": name, "bytes": bytes}))
+        .collect()
 }
 
 fn print_files(files: &[(String, u64)], output: &mut Output) {
