@@ -290,6 +290,70 @@ async function checkSearchAndKeys(browser) {
   await close(page);
 }
 
+/* Events are marks in the curves of their metric, and a list that leads there. */
+async function checkEvents(browser) {
+  const page = await open(browser, "one");
+  /* The column of pixels of the event at a step, and whether it is colored from top to bottom. */
+  const isMarked = (name, step) => page.evaluate((name, step) => {
+    const { plot } = [...live].find((chart) => chart.name === name);
+    const { ctx, bbox } = plot;
+    const left = Math.round(plot.valToPos(step, "x", true));
+    const { data } = ctx.getImageData(left - 1, bbox.top, 3, bbox.height);
+    const rows = Array.from({ length: bbox.height }, (_, row) => [0, 1, 2].some((column) => {
+      const at = (row * 3 + column) * 4;
+      return data[at + 3] > 100 && data[at] > data[at + 2] + 60;
+    }));
+    return rows.filter(Boolean).length > bbox.height * 0.55;
+  }, name, step);
+  const stall = 20_583;
+  assert.ok(await isMarked("metrics/spike", 20_500), "a rule's event marks the chart of its metric");
+  assert.ok(!(await isMarked("metrics/lr", 20_500 - 300)), "and the columns beside it are free");
+  assert.ok(await isMarked("metrics/lr", stall) && await isMarked("throughput/samples_per_sec", stall), "a stall marks all charts");
+  await page.evaluate(() => setZoom([20_400, 20_700]));
+  await settle(page);
+  assert.ok(!(await isMarked("metrics/lr", 20_500)), "other charts have no mark of a rule");
+  const box = await page.evaluate(() => {
+    const { plot } = [...live].find((chart) => chart.name === "metrics/spike");
+    plot.over.scrollIntoView({ block: "center" });
+    const { left, top } = plot.over.getBoundingClientRect();
+    return { x: left + plot.valToPos(20_500, "x"), y: top + 100 };
+  });
+  await page.mouse.move(box.x + 2, box.y);
+  await settle(page);
+  const notes = () => page.$$eval(".note:not([hidden])", (all) => all.map((note) => note.textContent));
+  assert.equal((await notes()).length, 1, "the chart below the pointer alone has a note");
+  assert.match((await notes())[0], /^step 20,500 · .* spike is 9\.0 at step 20,500/);
+  await shoot(page, "one-event");
+  await page.mouse.move(box.x + 60, box.y);
+  await settle(page);
+  assert.deepEqual(await notes(), []);
+  await page.evaluate(() => setZoom([0, 1000]));
+  assert.deepEqual(await page.$$eval(".events .level", (all) => all.map((level) => level.textContent)), ["INFO", "ERROR", "WARN"], "the newest first");
+  await page.$$eval(".events button", (buttons) => buttons[2].click());
+  await settle(page);
+  assert.deepEqual(await page.evaluate(() => [view.moment.step, view.zoom]), [20_500, null], "a click leads to the step");
+  const isInView = await page.evaluate(() => {
+    const { top, bottom } = document.querySelector('[aria-label="Curve of metrics/spike"]').getBoundingClientRect();
+    return top >= 0 && bottom <= innerHeight;
+  });
+  assert.ok(isInView, "and to the chart of the metric");
+  await page.$eval('[aria-label="Table of metrics/spike"]', (button) => button.click());
+  const table = await page.$$eval(".values:not([hidden]) tr", (rows) => rows.slice(0, 3).map((row) => row.textContent));
+  assert.match(table[0], /Step.*Value.*Event/);
+  assert.match(table[1], /20,500.*warn: spike is 9\.0/);
+  await close(page);
+}
+
+async function checkRanks(browser) {
+  const page = await open(browser, "many");
+  await page.evaluate(() => select(new Set([runs.find((run) => run.name === "killed").index])));
+  await settle(page);
+  const rows = await page.$$eval('[aria-label="Ranks"] tbody tr', (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  assert.deepEqual(rows.map((cells) => cells.slice(0, 5)), [["0", "99", "0.25 s", "5.0 %", "step"], ["1", "98", "0.5 s", "60.0 %", "data"]]);
+  await shootWhole(page, "ranks");
+  await close(page);
+}
+
 /* Each kind of media, and the slider. */
 async function checkMedia(browser) {
   const page = await open(browser, "one");
@@ -387,7 +451,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkCurves, checkAxes, checkGroups, checkZoom, checkMoments, checkSearchAndKeys, checkMedia, checkOdd, checkLooks]) {
+  for (const check of [checkCurves, checkAxes, checkGroups, checkZoom, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

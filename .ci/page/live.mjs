@@ -8,7 +8,7 @@ import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { FORBIDDEN, writeEmpty, writeMedia, writeRuns, writeSpikes } from "./runs.mjs";
+import { FORBIDDEN, writeEmpty, writeEvent, writeMedia, writeRank, writeRuns, writeSpikes } from "./runs.mjs";
 
 const [program, executablePath, packages, out] = process.argv.slice(2).map((path) => resolve(path));
 const require = createRequire(join(packages, "package.json"));
@@ -103,6 +103,32 @@ async function checkZoom({ url }) {
   await page.screenshot({ path: join(out, "zoom.png") });
   await page.evaluate(() => setZoom(null));
   assert.ok((await widths()).every((width) => width > 1), "the whole curve is back");
+  assert.deepEqual(page.problems, []);
+  await page.close();
+}
+
+/* Events and the states of ranks come while the page is open. */
+async function checkHealth({ url }) {
+  const folder = join(runs, "ranks");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "run.json"), JSON.stringify({ id: "ranks", name: "ranks", started: 1_790_000_000, state: "finished", world_size: 2, attempts: [{}] }));
+  appendFileSync(join(folder, "metrics.jsonl"), `{"step":1,"time":1790000001,"logger":"trainer","metrics/loss":3}\n{"step":9,"time":1790000009,"logger":"trainer","metrics/loss":2}\n`);
+  const page = await open(url);
+  await page.waitForFunction(() => runs.some((run) => run.name === "ranks"));
+  await showOnly(page, "ranks");
+  const wait = (selector, text) => page.waitForFunction((selector, text) => document.querySelector(selector)?.textContent.includes(text), {}, selector, text);
+  writeRank(folder, 0, 5);
+  writeRank(folder, 1, 4);
+  await wait('[aria-label="Ranks"] tbody tr:last-child', "14");
+  writeRank(folder, 1, 7);
+  await wait('[aria-label="Ranks"] tbody tr:last-child', "17");
+  writeEvent(folder, 5, 5, { metric: "loss", text: "loss is <b>NaN</b> at step 5" });
+  await wait(".events", "loss is <b>NaN</b> at step 5");
+  writeEvent(folder, 6, 6, { kind: "skew", rank: 1, text: "rank 1 is slow" });
+  await wait(".events li:first-child", "rank 1 is slow");
+  assert.equal(await page.evaluate(() => [...live][0].marks.length), 2, "both are marks");
+  await page.screenshot({ path: join(out, "health.png"), fullPage: true });
+  rmSync(folder, { recursive: true });
   assert.deepEqual(page.problems, []);
   await page.close();
 }
@@ -217,7 +243,7 @@ async function checkEnd({ child, url }) {
 try {
   const server = await serve(runs);
   servers.push(server.child);
-  for (const check of [checkNews, checkZoom, checkMedia, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
+  for (const check of [checkNews, checkZoom, checkHealth, checkMedia, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
     const start = performance.now();
     await check(server);
     console.log(`live ${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

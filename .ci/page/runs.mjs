@@ -68,7 +68,7 @@ function summarize(metrics, rest = {}) {
 
 const metric = (name, last, best) => ({ name, count: 1000, nan_count: 0, infinite_count: 0, last, min: 0.21, max: 4.1, mean: 0.94, best });
 
-const LEDGER = { step: 2700, data: 430, eval: 290, checkpoint: 110, startup: 40, other: 30 };
+const LEDGER = { step: 2300, data: 430, eval: 290, checkpoint: 110, startup: 40, idle: 150, stall: 250, other: 30 };
 
 /* A square PNG with a slope of color. */
 function createPng(size, blue) {
@@ -124,6 +124,25 @@ function writeHostileMedia(folder) {
   writeMedia(folder, 1, "flat", "histogram", { counts: [0], edges: [1, 1] });
 }
 
+/* Adds an event to what the health of a run had to say. */
+export function writeEvent(folder, seconds, step, event) {
+  appendFileSync(join(folder, "events.jsonl"), JSON.stringify({ time: START + seconds, step, kind: "rule", level: "warn", rank: 0, attempt: 1, ...event }) + "\n");
+}
+
+/* Writes what a rank says of itself, in 64 bytes. */
+export function writeRank(folder, rank, step, { seconds = 0.25, share = 0.05, phase = 1 } = {}) {
+  const slot = Buffer.alloc(64);
+  slot.write("LCS1");
+  [rank, 1, 4711 + rank].forEach((number, at) => slot.writeUInt32LE(number, 4 + 4 * at));
+  [step, Date.now(), Date.now()].forEach((number, at) => slot.writeBigUInt64LE(BigInt(number), 16 + 8 * at));
+  [seconds, share, 1 / seconds].forEach((number, at) => slot.writeFloatLE(number, 40 + 4 * at));
+  slot.set([phase, 1], 52);
+  const sum = slot.subarray(0, 56).reduce((sum, byte) => BigInt.asUintN(64, (sum ^ BigInt(byte)) * 0x100000001b3n), 0xcbf29ce484222325n);
+  slot.writeBigUInt64LE(sum, 56);
+  mkdirSync(join(folder, "ranks"), { recursive: true });
+  writeFileSync(join(folder, "ranks", String(rank)), slot);
+}
+
 /* One run of 10^5 steps, with spikes of one step. */
 export function writeSpikes(root) {
   const folder = writeRun(root, "spikes-k3v9q2ab", { name: "spikes", state: "finished", ledger: LEDGER, last_step: 99_999 }, {
@@ -141,6 +160,9 @@ export function writeSpikes(root) {
   }));
   writeLines(folder, "training.log", 3600);
   writeAllMedia(folder);
+  writeEvent(folder, 738, 20_500, { rule: "spike", metric: "spike", value: 9, usual: 1, incident: "20500-spike.json", text: "spike is 9.0 at step 20,500; usual is 1.0 (64 times the median deviation)" });
+  writeEvent(folder, 741, null, { kind: "stall", level: "error", incident: "stall-1790000741.txt", text: "nothing has moved for 10 minutes since step 20,583: thread main waits in futex_wait, in the phase data" });
+  writeEvent(folder, 742, 20_600, { level: "info", metric: "spike", text: "spike is as usual again" });
   return folder;
 }
 
@@ -195,6 +217,7 @@ export function writeRuns(root) {
   writeRows(hostile, "metrics.jsonl", 30, 1, (step) => ({ ["metrics/" + HOSTILE]: step, "metrics/loss": 1 / (1 + step) }));
   writeFileSync(join(hostile, "training.log"), formatLine(5, "ERROR", HOSTILE) + "\n");
   writeHostileMedia(hostile);
+  writeEvent(hostile, 5, 5, { kind: "stall", level: "error", rank: 7, metric: HOSTILE, incident: "../../etc/passwd", text: HOSTILE.repeat(20) });
   folders.push(hostile);
 
   const killed = writeRun(root, "killed-eeeeeeee", { name: "killed", state: "killed", exit_code: 137, world_size: 2, seconds: 600 });
@@ -202,6 +225,8 @@ export function writeRuns(root) {
     writeRows(killed, name, 100, 6, (step) => ({ "metrics/loss": 3 / (1 + step / 30) + (name.includes("rank1") ? 0.2 : 0) }));
   }
   for (const name of ["training.log", "training.rank1.log"]) writeLines(killed, name, 600);
+  writeRank(killed, 0, 99);
+  writeRank(killed, 1, 98, { seconds: 0.5, share: 0.6, phase: 2 });
   folders.push(killed, writeEmpty(root));
   return folders;
 }

@@ -4,6 +4,10 @@
 const FIRST_CHARTS = 60;
 const FIRST_ROWS = 100;
 const CHART_HEIGHT = 220;
+/* Pixels within which a mark is beside the cursor, texts that are shown there at once, and events of a run in a table. */
+const NEAR = 8;
+const MOST_NOTES = 3;
+const MOST_MARKED = 50;
 
 /* Charts that exist now. */
 const live = new Set();
@@ -40,6 +44,8 @@ class Chart {
     this.facts = create("p.facts");
     this.drawing = create("div.plot", { tabindex: 0, role: "group", "aria-label": "Curve of " + name, "aria-describedby": "plot-help", keydown: (event) => this.press(event) });
     this.legend = create("ul.legend");
+    this.marks = [];
+    this.note = create("div.note", { hidden: true });
     this.table = create("div.values", { hidden: true });
     this.tableButton = create("button", { text: "Table", "aria-expanded": "false", "aria-label": "Table of " + name, click: () => this.toggleTable() });
     this.element = create("article.chart", {},
@@ -88,10 +94,14 @@ class Chart {
       },
       hooks: {
         setSelect: [(plot) => this.zoomToSelection(plot)],
-        setCursor: [(plot) => this.showValues(plot)],
+        setCursor: [(plot) => {
+          this.showValues(plot);
+          this.showNote(plot);
+        }],
         draw: [(plot) => this.drawMarks(plot)],
       },
     }, points, this.drawing);
+    this.plot.over.append(this.note);
     this.plot.over.addEventListener("mousedown", (event) => (this.pressedAt = event.clientX));
     this.plot.over.addEventListener("click", (event) => {
       if (Math.abs(event.clientX - this.pressedAt) < 5) this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
@@ -270,6 +280,17 @@ class Chart {
     return x === Infinity ? line.last : line.places[findNearest(line.x, x)];
   }
 
+  /* What the events beside the cursor say, in the chart that a person is at. */
+  showNote({ cursor: { left }, over }) {
+    const isHere = left >= 0 && this.drawing.matches(":hover, :focus");
+    const near = isHere ? this.marks.filter((mark) => Math.abs(mark.left - left) < NEAR).slice(-MOST_NOTES) : [];
+    this.note.hidden = near.length === 0;
+    this.note.replaceChildren(...near.map(({ event, run }) => create("p", { class: "is-" + event.level }, create("b", { text: formatEvent(run, event) + " " }), clip(event.text, 200))));
+    const isRight = left > over.clientWidth / 2;
+    this.note.style.left = isRight ? "" : left + NEAR + "px";
+    this.note.style.right = isRight ? over.clientWidth - left + NEAR + "px" : "";
+  }
+
   chooseMoment(x) {
     const run = this.runs.includes(view.logRun) ? view.logRun : this.runs[0];
     if (!run) return;
@@ -282,21 +303,44 @@ class Chart {
   drawMarks(plot) {
     const { ctx, bbox } = plot;
     const ratio = devicePixelRatio || 1;
+    /* Reading a color takes long, and there are many marks. */
+    const colors = {};
     const drawLine = (x, color, dash, width) => {
       const left = plot.valToPos(x, "x", true);
       if (!(left >= bbox.left && left <= bbox.left + bbox.width)) return;
-      ctx.strokeStyle = readColor(color);
+      ctx.strokeStyle = ctx.fillStyle = colors[color] ||= readColor(color);
       ctx.setLineDash(dash.map((length) => length * ratio));
       ctx.lineWidth = width * ratio;
       ctx.beginPath();
       ctx.moveTo(left, bbox.top);
       ctx.lineTo(left, bbox.top + bbox.height);
       ctx.stroke();
+      return left;
+    };
+    const drawEvent = (x, { level }) => {
+      const left = drawLine(x, EVENT_COLORS[level], level === "error" ? [] : [6, 3], 1);
+      if (left === undefined) return;
+      ctx.beginPath();
+      ctx.moveTo(left - 4.5 * ratio, bbox.top);
+      ctx.lineTo(left + 4.5 * ratio, bbox.top);
+      ctx.lineTo(left, bbox.top + 7 * ratio);
+      ctx.fill();
     };
     ctx.save();
     const marked = view.group ? [] : this.series;
+    this.marks = [];
     for (const [run, [{ curve }]] of [...groupBy(marked, ({ curve }) => curve.run)].slice(0, 8)) {
       for (const attempt of run.attempts.slice(1)) drawLine(xOfMoment(curve, attempt.started, run.stepAt(attempt.started)), "--muted", [2, 4], 1);
+      for (const event of run.findEvents(this.name)) this.marks.push({ event, run, x: xOfMoment(curve, event.time, run.stepOf(event)) });
+    }
+    /* The worst come last, so that no other one hides them. */
+    this.marks.sort((a, b) => EVENT_LEVELS.indexOf(b.event.level) - EVENT_LEVELS.indexOf(a.event.level));
+    const drawn = new Set();
+    for (const mark of this.marks) {
+      mark.left = plot.valToPos(mark.x, "x");
+      const place = Math.round(mark.left) + mark.event.level;
+      if (!drawn.has(place)) drawEvent(mark.x, mark.event);
+      drawn.add(place);
     }
     const { moment } = view;
     if (moment && view.selected.has(moment.run.index) && moment.run.clock) drawLine(xOfMoment(moment.run.clock, moment.time, moment.step), "--hue", [], 1.5);
@@ -352,11 +396,13 @@ class Chart {
 
   fillTable() {
     const cells = (...texts) => texts.map((text) => ({ text }));
-    const heads = view.group ? ["Group", "x", "Mean", "Least", "Greatest"] : ["Series", "Step", "Time", "Value"];
+    const marks = view.group ? [] : [...new Set(this.runs)].flatMap((run) => run.findEvents(this.name).slice(-MOST_MARKED).map((event) => [run.label, ...cells(formatCount(event.step), formatTime(event.time), "–"), `${event.level}: ${event.text}`]));
+    const more = marks.length > 0 ? [""] : [];
+    const heads = view.group ? ["Group", "x", "Mean", "Least", "Greatest"] : ["Series", "Step", "Time", "Value", ...more.map(() => "Event")];
     const rows = view.group
       ? this.bands.flatMap(({ label, x, mean, low, high }) => x.map((x, at) => [label, ...cells(formatColumn(x), ...[mean, low, high].map((values) => formatValue(values[at])))]))
-      : this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, ...cells(formatCount(step), formatTime(curve.read().times[at]), String(curve.read().values[at]))]));
-    this.table.replaceChildren(...createLongTable(`Values of ${this.name}`, heads, rows, FIRST_ROWS));
+      : this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, ...cells(formatCount(step), formatTime(curve.read().times[at]), String(curve.read().values[at])), ...more]));
+    this.table.replaceChildren(...createLongTable(`Values of ${this.name}`, heads, [...marks, ...rows], FIRST_ROWS));
   }
 }
 

@@ -68,6 +68,13 @@ class Run {
     this.setCurves(raw.curves);
     this.lines = raw.lines;
     this.earlier_lines = raw.earlier_lines;
+    this.setHealth(raw);
+  }
+
+  setHealth({ events, earlier_events, ranks }) {
+    this.events = events || [];
+    this.earlier_events = earlier_events || 0;
+    this.ranks = ranks || [];
   }
 
   /* Takes what the files of the run say of it. */
@@ -110,6 +117,15 @@ class Run {
 
   stepAt(time) {
     return this.lookUp("times", time, "steps", 0);
+  }
+
+  /* The events that a chart of a metric marks: those of the metric, and those of none. */
+  findEvents(name) {
+    return this.events.filter(({ metric }) => !metric || metric === name || metric === name.slice(name.indexOf("/") + 1));
+  }
+
+  stepOf(event) {
+    return event.step ?? this.stepAt(event.time);
   }
 
   lookUp(kind, wanted, other, otherwise) {

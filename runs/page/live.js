@@ -11,7 +11,7 @@ const LOADS_AT_ONCE = 3;
 
 const stream = { source: null, query: null, retry: 0 };
 const status = create("p.live.muted", { role: "status" });
-const changed = { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0, pause: DRAW_EVERY, isLoading: false };
+const changed = { runs: new Set(), hasNewNames: false, hasNewRuns: false, hasNewHealth: false, timer: 0, pause: DRAW_EVERY, isLoading: false };
 const waiting = [];
 let loads = 0;
 /* The version of the list of runs. */
@@ -132,6 +132,8 @@ async function loadNext() {
     const [head, curves] = await fetchCurves("run?key=" + encodeURIComponent(run.key));
     run.setCurves(curves);
     Object.assign(run, { version: head.version, lines: head.lines, earlier_lines: head.earlier_lines, parsed: null });
+    run.setHealth(head);
+    changed.hasNewHealth = true;
     changed.hasNewNames = true;
     changed.runs.add(run);
     isLoaded = true;
@@ -172,12 +174,16 @@ function addNews(run, news) {
   for (const row of news.rows) addRow(run, row);
   run.measure();
   if (run.curves.some((curve) => curve.added > MOST_ADDED)) return false;
+  if (news.ranks || news.events) {
+    run.setHealth({ ...run, ...news });
+    changed.hasNewHealth = true;
+  }
   if (news.lines.length > 0) {
     run.lines = [...run.lines, ...news.lines].slice(-MOST_LINES);
     run.parsed = null;
     run.hasNewLines = true;
   }
-  changed.runs.add(run);
+  if (news.rows.length + news.lines.length > 0 || news.events) changed.runs.add(run);
   drawSoon();
   return true;
 }
@@ -250,8 +256,8 @@ function drawChanges() {
 }
 
 function drawChanged() {
-  const { runs: those, hasNewNames, hasNewRuns } = changed;
-  Object.assign(changed, { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 });
+  const { runs: those, hasNewNames, hasNewRuns, hasNewHealth } = changed;
+  Object.assign(changed, { runs: new Set(), hasNewNames: false, hasNewRuns: false, hasNewHealth: false, timer: 0 });
   for (const run of those) run.curves.forEach(addQueue);
   drawTable();
   drawOverview();
@@ -267,8 +273,20 @@ function drawChanged() {
   else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
   /* A person who reads in the sections reads on. */
   if (hasNewRuns && !find("sections").contains(document.activeElement)) drawSections();
+  else if (hasNewHealth) drawHealth();
   if (view.zoom) loadDetails();
   if (those.has(view.logRun)) drawNewLines(view.logRun);
+}
+
+/* Draws the events and the ranks again, unless a person reads in them. */
+function drawHealth() {
+  const shown = selectedRuns().slice(0, MOST_COMPARED);
+  const focused = document.activeElement;
+  for (const { body, fill, isAbsent } of sections.filter(({ fill }) => fill === createEvents || fill === createRanks)) {
+    const isThere = Boolean(body?.isConnected);
+    if (isThere === shown.every(isAbsent)) return find("sections").contains(focused) || drawSections();
+    if (isThere && body.firstChild && !body.contains(focused)) body.replaceChildren(...fill(shown));
+  }
 }
 
 /* Draws the header and the table of runs. A press of a button in the table must find the button at its end. */

@@ -1,6 +1,8 @@
 /* Everything beside the curves: the overview of one run, ledger, summary, config, environment, attempts. */
 
-const SHARES = ["#0072b2", "#e69f00", "#2bb38a", "#cc79a7", "#56b4e9", "#b9bdc1", "#e8743b", "#c9bd3a"];
+/* The uses of time in their order, each with its color, and the colors of those that a program names. */
+const SHARES = { step: "#0072b2", data: "#e69f00", eval: "#2bb38a", checkpoint: "#cc79a7", startup: "#56b4e9", idle: "#d5dbe0", stall: "#ff6b57", down: "#8f989f", lost: "#b79cf0", other: "#b9bdc1" };
+const OWN_SHARES = ["#c9bd3a", "#7fd1c7", "#e8a07b", "#a3c46a"];
 const MOST_COMPARED = 8;
 const FIRST_MEMBERS = 200;
 
@@ -20,6 +22,7 @@ function drawOverview() {
     createCard("Throughput", run.throughputText),
   ];
   for (const metric of run.metrics.filter((metric) => metric.best).slice(0, 3)) cards.push(createCard("Best " + metric.name, formatPoint(metric.best)));
+  if (run.events.length > 0) cards.push(createCard("Events", formatCount(run.events.length + run.earlier_events), worstOf(run)));
   if (run.attempt_count > 1) cards.push(createCard("Attempts", formatCount(run.attempt_count)));
   if (run.world_size > 1) cards.push(createCard("Ranks", formatCount(run.world_size)));
   place.replaceChildren(create("dl.cards", {}, ...cards));
@@ -28,6 +31,7 @@ function drawOverview() {
 /* A section that is filled when it is opened. */
 function createSection(section, hint, shown) {
   const body = create("div.section-body");
+  section.body = body;
   const details = create("details.section", { open: section.isOpen }, create("summary", {}, create("h2", { text: section.title }), create("span.muted", { text: hint })), body);
   const open = () => {
     section.isOpen = details.open;
@@ -84,13 +88,13 @@ const formatShare = (run, seconds) => `${formatDuration(seconds)} · ${((100 * s
 
 function createLedgers(shown) {
   const names = [...new Set(shown.flatMap((run) => run.ledger.map(([name]) => name)))];
-  const order = ["step", "data", "eval", "checkpoint", "startup", "other"];
+  const order = Object.keys(SHARES);
   names.sort((a, b) => (order.indexOf(a) + 100) % 100 - ((order.indexOf(b) + 100) % 100));
+  const own = names.filter((name) => !order.includes(name));
   if (names.length === 0) return [createHint("There is no ledger. A run with a progress writes one.")];
   const paint = (element, name) => {
-    const at = names.indexOf(name) % SHARES.length;
-    element.style.background = SHARES[at];
-    element.style.color = at ? "#000" : "#fff";
+    element.style.background = order.includes(name) ? SHARES[name] : OWN_SHARES[own.indexOf(name) % OWN_SHARES.length];
+    element.style.color = name === "step" ? "#fff" : "#000";
     return element;
   };
   const bars = shown.filter((run) => run.ledger.length > 0).map((run) => {
@@ -142,6 +146,8 @@ function environmentOf(run) {
 
 /* A person's choice of what is open lasts. */
 const sections = [
+  { title: "Events", isOpen: true, fill: createEvents, isAbsent: (run) => !run.events.length },
+  { title: "Ranks", isOpen: true, fill: createRanks, isAbsent: (run) => !run.ranks.length },
   { title: "Media", isOpen: true, fill: createMedia, isAbsent: (run) => !run.media.length },
   { title: "Ledger", isOpen: true, fill: createLedgers },
   { title: "Summary", isOpen: true, fill: createSummaries },

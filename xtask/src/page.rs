@@ -21,6 +21,7 @@ const REPORT: &[&str] = &[
     "runs-table.js",
     "log-lines.js",
     "media.js",
+    "events.js",
     "sections.js",
     "main.js",
 ];

@@ -1,5 +1,5 @@
-//! One HTML file that shows runs: their curves, text lines, config, environment, summary and
-//! ledger.
+//! One HTML file that shows runs: their curves, text lines, config, environment, summary,
+//! ledger, events and ranks.
 //!
 //! The file needs nothing else. A browser opens it from `file://` and makes no request, which the
 //! page's own content security policy forbids. The data stand in it as JSON, with at most 8 MB.
@@ -9,6 +9,7 @@
 //! the page shows foreign text as text.
 
 mod curve_data;
+mod health_data;
 mod live;
 mod media_data;
 mod page;

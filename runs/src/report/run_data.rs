@@ -1,7 +1,7 @@
 //! Everything of the runs as one JSON text of bounded size.
 //!
 //! Each kind of data has a share of the size: first what describes the runs, then their documents,
-//! then text lines; the curves get the rest.
+//! then events and ranks, then text lines; the curves get the rest.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 
 use crate::StoredRun;
 use crate::curve::CurveSet;
+use crate::health::EVENTS_FILE;
 use crate::report::ReportFacts;
 use crate::report::curve_data::{encode, encoded_len, whole_len};
+use crate::report::health_data::{events_for_page, ranks_for_page};
 use crate::report::media_data::{MediaData, MediaSource};
 use crate::report::page::escape;
 use crate::report::text_lines::{TextLines, clip};
@@ -61,6 +63,8 @@ impl ReportData {
         left = left.saturating_sub(parts.iter().map(|part| part.head.len() + RunParts::FRAME).sum());
         let documents = fill_documents(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
         left = left.saturating_sub(documents);
+        let health = fill_health(runs, &mut parts, (limit / 8).min(left / 2), &mut notes);
+        left = left.saturating_sub(health);
         let lines = fill_lines(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
         left = left.saturating_sub(lines);
         let curves = read_curves(runs, left, &mut parts, &mut notes);
@@ -137,6 +141,8 @@ struct RunParts {
 impl RunParts {
     /// Most bytes of names and brackets.
     const FRAME: usize = 160;
+    /// Most bytes of the name of a document, and of what stands between names.
+    const MEMBER: usize = 20;
 
     fn new(head: String) -> Self {
         Self {
@@ -301,6 +307,35 @@ fn fill_documents<R: Borrow<StoredRun>>(runs: &[R], parts: &mut [RunParts], room
         notes.add(format!("{left_out} configs and summaries are left out: too large."));
     }
     room - left
+}
+
+/// Adds the newest events and the ranks, with an equal share of `room` for each run that may have
+/// some. Returns the bytes that they take.
+fn fill_health(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &mut Notes) -> usize {
+    let has_events = |run: &StoredRun| run.files_of(EVENTS_FILE).is_ok_and(|files| !files.is_empty());
+    let has_health = |run: &StoredRun| run.manifest.world_size > Some(1) || has_events(run);
+    let share = room / runs.iter().filter(|run| has_health(run)).count().max(1);
+    let mut taken = 0;
+    for (run, part) in runs.iter().zip(parts).filter(|(run, _)| has_health(run)) {
+        let read = run.events();
+        for (path, error) in &read.problems {
+            notes.add_unreadable(&run.dir.join(path), error);
+        }
+        let events = events_for_page(&read.events, share / 2);
+        let earlier = read.events.len() - events.len();
+        let members = [
+            ("events", escape(&Value::from(events).to_string())),
+            ("earlier_events", earlier.to_string()),
+            ("ranks", Value::from(ranks_for_page(run)).to_string()),
+        ];
+        for (name, json) in members {
+            if !["[]", "0"].contains(&&*json) && json.len() <= share / 2 + 1 {
+                taken += json.len() + RunParts::MEMBER;
+                part.documents.insert(name, json);
+            }
+        }
+    }
+    taken
 }
 
 /// Adds the media, with an equal share of `room` for each run that has some.

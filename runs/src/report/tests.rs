@@ -263,3 +263,60 @@ fn an_odd_index_of_media_is_bounded() {
         facts.notes
     );
 }
+
+/// Returns a line of `events.jsonl`.
+fn event_line(step: u64, text: &str) -> String {
+    let event = json!({"time": step, "step": step, "kind": "rule", "level": "error", "rank": 0, "attempt": 1,
+        "metric": text, "incident": "../../etc/passwd", "text": text});
+    format!("{event}\n")
+}
+
+#[test]
+fn events_and_ranks_are_data_of_bounded_size() {
+    use logcore_health::slot::{RankState, SlotFolder};
+
+    let folder = tempfile::tempdir().unwrap();
+    let runs: Vec<StoredRun> = (0..3)
+        .map(|number| {
+            let folder = folder.path().join(number.to_string());
+            let run = write_run(&folder, &json!({"world_size": 2, "attempts": [{}]}), "");
+            let long = "<".repeat(30_000);
+            let lines: String = (0..300)
+                .map(|step| event_line(step, if step == 299 { ODD } else { &long }))
+                .collect();
+            fs::write(folder.join("events.jsonl"), lines).unwrap();
+            SlotFolder::new(&folder).write(&RankState::new(1, 1)).unwrap();
+            run
+        })
+        .collect();
+    let (facts, page, data) = report(&runs);
+    assert_eq!(page.matches("<script").count(), 2, "the data and the script");
+    assert!(facts.data_bytes < MAX_DATA_BYTES as u64 / 4, "{facts:?}");
+    for run in data["runs"].as_array().unwrap() {
+        let events = run["events"].as_array().unwrap();
+        let last = events.last().unwrap();
+        assert_eq!((last["text"].as_str(), last.get("incident")), (Some(ODD), None));
+        assert!(events.len() > 10, "{}", events.len());
+        assert_eq!(run["earlier_events"], 300 - events.len());
+        assert_eq!(
+            (&run["ranks"][0]["rank"], &run["ranks"][0]["phase"]),
+            (&1.into(), &"startup".into())
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn events_that_are_a_link_are_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, event_line(1, "secret text")).unwrap();
+    let run = write_run(&folder.path().join("run"), &json!({}), "");
+    std::os::unix::fs::symlink(&secret, run.dir.join("events.jsonl")).unwrap();
+    let (facts, page, _) = report(&[run]);
+    assert!(!page.contains("secret text"));
+    assert!(
+        facts.notes.len() == 1 && facts.notes[0].contains("run/events.jsonl is left out"),
+        "{facts:?}"
+    );
+}

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::curve::CurveSet;
 use crate::report::curve_data::encode;
+use crate::report::live::followed_health::FollowedHealth;
 use crate::report::run_data::{MAX_LINES, MAX_RANKS, span_of};
 use crate::report::text_lines::{MAX_PARTS, TextLine, split_lines};
 use crate::row_reader::RowReader;
@@ -42,12 +43,13 @@ const MAX_TEXT: usize = 4 << 20;
 /// Time between two readings of a run that logs steps again.
 const REREADING: Duration = Duration::from_secs(10);
 
-/// The curves and the newest text lines of a run.
+/// The curves, the newest text lines, and the health of a run.
 pub(super) struct FollowedRun {
     run: StoredRun,
     ranks: BTreeMap<u32, FollowedRank>,
     lines: VecDeque<TextLine>,
     has_earlier_lines: bool,
+    health: FollowedHealth,
     read_at: Instant,
     /// `true` if the curves have rows that later ones repeat.
     has_repeated_rows: bool,
@@ -55,8 +57,12 @@ pub(super) struct FollowedRun {
 
 /// News of a run.
 pub(super) enum RunNews {
-    /// Rows and lines, as JSON for the page.
-    More { rows: Vec<Value>, lines: Vec<Value> },
+    /// Rows, lines, and the members of the run's health that have changed, as JSON for the page.
+    More {
+        rows: Vec<Value>,
+        lines: Vec<Value>,
+        health: Map<String, Value>,
+    },
     /// Too much has changed to tell: the page loads the run again.
     Reload,
 }
@@ -65,6 +71,7 @@ impl FollowedRun {
     /// Reads a run up to its present end.
     pub(super) fn read(run: StoredRun) -> Result<Self, RunError> {
         let mut followed = Self {
+            health: FollowedHealth::read(&run),
             run,
             ranks: BTreeMap::new(),
             lines: VecDeque::new(),
@@ -125,7 +132,8 @@ impl FollowedRun {
             let text = rank.read_text();
             lines.extend(split_lines(&text, *number, span_of(&self.run)));
         }
-        if rows.is_empty() && lines.is_empty() {
+        let health = self.health.read_on(&self.run);
+        if rows.is_empty() && lines.is_empty() && health.is_empty() {
             return Ok(None);
         }
         let news = match rows.len() + lines.len() > MAX_NEWS || values > MAX_NEW_VALUES {
@@ -133,18 +141,19 @@ impl FollowedRun {
             false => RunNews::More {
                 rows,
                 lines: lines.iter().map(line_for_page).collect(),
+                health,
             },
         };
         self.keep_lines(lines);
         Ok(Some(news))
     }
 
-    /// Returns the bytes of the curves and lines that are held.
+    /// Returns the bytes of all that is held.
     pub(super) fn bytes(&self) -> usize {
         let curves = self.ranks.values().flat_map(|rank| &rank.curves.curves);
         let buckets: usize = curves.map(Curve::capacity).sum();
         let lines = self.lines.iter().map(|line| LINE_BYTES + line.text.capacity());
-        buckets * BUCKET_BYTES + lines.sum::<usize>()
+        buckets * BUCKET_BYTES + lines.sum::<usize>() + self.health.bytes()
     }
 
     #[cfg(test)]
@@ -155,6 +164,7 @@ impl FollowedRun {
     #[cfg(test)]
     pub(super) fn make_late(&mut self) {
         self.read_at -= REREADING;
+        self.health.make_late();
     }
 
     /// Thins the curves to half as many buckets.
@@ -162,16 +172,19 @@ impl FollowedRun {
         self.ranks.values_mut().for_each(|rank| rank.curves.halve());
     }
 
-    /// Returns all curves and lines for the page, which tells by `version` what comes later.
+    /// Returns all curves, lines and the health for the page, which tells by `version` what comes later.
     pub(super) fn encode(&self, version: u64) -> Vec<u8> {
         let curves = self.ranks.iter().flat_map(|(number, rank)| rank.read_curves(*number));
         let left_out: u64 = self.ranks.values().map(|rank| rank.curves.left_out).sum();
-        let head = json!({
+        let mut head = json!({
             "version": version,
             "earlier_lines": self.has_earlier_lines,
             "lines": self.lines.iter().map(line_for_page).collect::<Vec<_>>(),
             "left_out": left_out,
         });
+        for (name, member) in self.health.members() {
+            head[name] = member.clone();
+        }
         encode_all(head, curves)
     }
 

@@ -1,6 +1,7 @@
 //! The same page over runs that go on: the page asks for the curves of the runs that it draws, and
 //! hears of what has come since.
 
+mod followed_health;
 mod followed_run;
 #[cfg(test)]
 mod tests;
@@ -105,7 +106,8 @@ pub struct LiveMedia {
 #[non_exhaustive]
 pub struct LiveNews {
     /// `run`: a run is new, or its state has changed. `gone`: its folder is gone. `list`: the page
-    /// lists the runs again. `rows`: rows and lines have come. `reload`: the page asks for the run
+    /// lists the runs again. `rows`: rows, lines, events or states of
+    /// ranks have come. `reload`: the page asks for the run
     /// again.
     pub kind: &'static str,
     /// Key of the run; empty for a `list`.
@@ -342,10 +344,17 @@ impl LiveRuns {
         let (from, version) = (slot.version.load(Ordering::Acquire), self.next_version());
         slot.version.store(version, Ordering::Release);
         let (kind, json) = match news {
-            RunNews::More { rows, lines } => (
-                "rows",
-                json!({"key": key, "from": from, "version": version, "rows": rows, "lines": lines}),
-            ),
+            RunNews::More { rows, lines, health } => {
+                let mut news = health;
+                news.extend([
+                    ("key".to_owned(), key.into()),
+                    ("from".to_owned(), from.into()),
+                    ("version".to_owned(), version.into()),
+                    ("rows".to_owned(), rows.into()),
+                    ("lines".to_owned(), lines.into()),
+                ]);
+                ("rows", news.into())
+            }
             RunNews::Reload => ("reload", json!({"key": key})),
         };
         let size = followed.bytes();

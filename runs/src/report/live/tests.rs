@@ -372,3 +372,58 @@ fn media_are_news_and_their_files_have_types() {
     let error = one.runs.load_media("one", "media/large.png").unwrap_err();
     assert!(error.to_string().contains("it is longer than"), "{error}");
 }
+
+#[test]
+fn events_and_ranks_come_whole_when_they_have_changed() {
+    use logcore_health::slot::{RankState, SlotFolder};
+
+    let one = OneRun::new(&row(1, ",\"loss\":1"));
+    one.describe(r#"{"id":"a1","state":"finished","world_size":2,"attempts":[{}]}"#);
+    let event = |step: u64| {
+        format!(
+            "{{\"time\":{step},\"step\":{step},\"kind\":\"stall\",\"level\":\"warn\",\"rank\":0,\"attempt\":1,\
+             \"text\":\"<b>{step}\"}}\n"
+        )
+    };
+    one.append("events.jsonl", &event(1));
+    one.runs.read_list().unwrap();
+    let loaded = one.load();
+    assert_eq!(
+        (&loaded["events"][0]["text"], &loaded["ranks"]),
+        (&"<b>1".into(), &json!([]))
+    );
+    let make_late = || {
+        let slot = one.runs.find("one").unwrap();
+        lock(&slot.followed).as_mut().unwrap().make_late();
+    };
+
+    one.append("events.rank1.jsonl", &event(2));
+    SlotFolder::new(&one.path("")).write(&RankState::new(1, 1)).unwrap();
+    assert_eq!(one.news(), None, "a look is seldom");
+    make_late();
+    let (kind, news) = one.news().unwrap();
+    assert_eq!(
+        (kind, &news["from"], &news["rows"]),
+        ("rows", &loaded["version"], &json!([]))
+    );
+    let steps: Vec<_> = news["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["step"].as_u64())
+        .collect();
+    assert_eq!((steps, &news["ranks"][0]["rank"]), (vec![Some(1), Some(2)], &1.into()));
+    assert_eq!(news.get("earlier_events"), None, "they are as many as before");
+    make_late();
+    assert_eq!(one.news(), None);
+
+    fs::remove_dir_all(one.path("ranks")).unwrap();
+    make_late();
+    let (_, news) = one.news().unwrap();
+    assert_eq!((&news["ranks"], news.get("events")), (&json!([]), None));
+    let again = one.load();
+    assert_eq!(
+        (again["events"].as_array().map(Vec::len), &again["version"]),
+        (Some(2), &news["version"])
+    );
+}
