@@ -211,6 +211,7 @@
 //! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights &
 //!   Biases][wandb], [TensorBoard][tensorboard], [OpenTelemetry][opentelemetry], [Alerts][webhook]
 //! - [Error messages: cause and remedy][failures], [Reliability][reliability], [Security][security]
+//! - [Health of a run][health]: bad values, stalls, stopping well
 //! - [Sweeps][sweeps], [Tests of programs that log][testing], [Crates that use tracing][tracing]
 //! - [Less output][noise], [Benchmarks][benchmarks], [Comparison with other loggers][compare]
 //!
@@ -220,6 +221,7 @@
 //! [files]: https://github.com/logcore/logcore/blob/main/docs/files.md
 //! [terminal]: https://github.com/logcore/logcore/blob/main/docs/terminal.md
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
+//! [health]: https://github.com/logcore/logcore/blob/main/docs/health.md
 //! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
 //! [kubernetes]: https://github.com/logcore/logcore/blob/main/docs/kubernetes.md
 //! [media]: https://github.com/logcore/logcore/blob/main/docs/media.md
@@ -296,9 +298,10 @@ mod pages {
     #[cfg(feature = "tracing")]
     #[doc = include_str!("../../docs/tracing.md")]
     struct Tracing;
-    #[cfg(unix)]
     #[doc = include_str!("../../docs/kubernetes.md")]
     struct Kubernetes;
+    #[doc = include_str!("../../docs/health.md")]
+    struct Health;
     #[doc = include_str!("../../docs/from/env_logger.md")]
     struct FromEnvLogger;
     #[doc = include_str!("../../docs/from/indicatif.md")]

@@ -124,8 +124,6 @@ impl Running {
             .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
             .env(CASE, case)
             .env(FOLDER, self.folder.path())
-            .env("LOGCORE_RUN_ID", "0")
-            .env_remove("LOGCORE_RUN_ID")
             .envs(variables.iter().cloned())
             .stdout(Stdio::null())
             .spawn()
@@ -142,7 +140,11 @@ impl Running {
     }
 
     fn send(&self, signal: i32) {
-        for child in &self.children {
+        self.send_to(signal, 0..self.children.len());
+    }
+
+    fn send_to(&self, signal: i32, children: std::ops::Range<usize>) {
+        for child in &self.children[children] {
             let sent = Command::new("kill")
                 .args([format!("-{signal}"), child.id().to_string()])
                 .status()
@@ -246,12 +248,18 @@ fn a_rule_stops_the_run_and_the_run_has_failed() {
     assert_eq!(running.state(), RunState::Failed);
 }
 
+/// SLURM signals all ranks of a job, Kubernetes the pod that it takes away.
 #[test]
 fn all_ranks_stop_at_one_step() {
-    let mut running = Running::start_ranks("ranks", 8);
-    running.send(libc::SIGTERM);
-    assert!(running.end().iter().all(ExitStatus::success));
-    let stopped: Vec<String> = (0..8).map(|rank| running.stopped(&rank.to_string())).collect();
-    assert!(stopped.iter().all(|one| *one == stopped[0]), "{stopped:?}");
-    assert_eq!(running.state(), RunState::Preempted);
+    for signaled in [0..8, 3..4] {
+        let mut running = Running::start_ranks("ranks", 8);
+        running.send_to(libc::SIGTERM, signaled.clone());
+        assert!(running.end().iter().all(ExitStatus::success));
+        let stopped: Vec<String> = (0..8).map(|rank| running.stopped(&rank.to_string())).collect();
+        assert!(
+            stopped.iter().all(|one| *one == stopped[0]),
+            "{signaled:?}: {stopped:?}"
+        );
+        assert_eq!(running.state(), RunState::Preempted);
+    }
 }

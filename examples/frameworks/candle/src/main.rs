@@ -28,7 +28,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device};
 use candle_nn::{VarBuilder, VarMap};
-use facade::{AlertLevel, Goal, Image, LogConfig, UnifiedLogger, setup_logging};
+use facade::{AlertLevel, Goal, Image, LogConfig, OnSignal, UnifiedLogger, setup_logging};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
@@ -52,6 +52,8 @@ fn main() -> Result<()> {
         log_dir: "outputs/examples/candle".into(),
         // The newest run of this name that did not finish; without one, a new run.
         resume: Some("auto".into()),
+        // SIGTERM asks the loop below to save and to stop.
+        on_signal: OnSignal::Ask,
         progress_metrics: ["loss:mean", "val/loss"].map(String::from).into(),
         // Online with an API key, otherwise on disk.
         enable_wandb: true,

@@ -26,7 +26,7 @@ use std::f64::consts::PI;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use facade::{AlertLevel, Goal, Image, LogConfig, UnifiedLogger, setup_logging};
+use facade::{AlertLevel, Goal, Image, LogConfig, OnSignal, UnifiedLogger, setup_logging};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
@@ -56,6 +56,8 @@ fn main() -> Result<()> {
         log_dir: "outputs/examples/tch".into(),
         // The newest run of this name that did not finish; without one, a new run.
         resume: Some("auto".into()),
+        // SIGTERM asks the loop below to save and to stop.
+        on_signal: OnSignal::Ask,
         progress_metrics: ["loss:mean", "val/loss"].map(String::from).into(),
         // Online with an API key, otherwise on disk.
         enable_wandb: true,
