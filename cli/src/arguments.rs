@@ -165,7 +165,8 @@ pub(crate) struct TailArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct SnapArguments {
-    /// The id of a process, or a run: a folder, a folder's name, an id or its beginning, or `latest`
+    /// The id of a process, or a run: a folder, a folder's name, an id or its beginning, or
+    /// `latest`
     #[arg(value_name = "PID|RUN", default_value = "latest")]
     pub(crate) process_or_run: String,
     /// Number of calls

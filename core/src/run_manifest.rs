@@ -154,7 +154,8 @@ impl RunState {
     }
 }
 
-/// The ledger at the end of a checkpoint: a later attempt that goes on there has lost the time since.
+/// The ledger at the end of a checkpoint: a later attempt that goes on there has lost the time
+/// since.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

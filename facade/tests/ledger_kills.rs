@@ -1,4 +1,5 @@
-//! The ledger of a run that is killed and resumed five times, beside a stopwatch of the program's own.
+//! The ledger of a run that is killed and resumed five times, beside a stopwatch of the program's
+//! own.
 #![cfg(all(unix, feature = "jsonl", feature = "progress"))]
 
 use std::collections::BTreeMap;
@@ -34,7 +35,8 @@ impl Stopwatch {
     }
 }
 
-/// Trains from the last checkpoint on, until the parent kills the process or the last attempt is over.
+/// Trains from the last checkpoint on, until the parent kills the process or the last attempt is
+/// over.
 fn train(folder: &Path) {
     let file = fs::OpenOptions::new()
         .create(true)

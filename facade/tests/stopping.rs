@@ -16,8 +16,8 @@ const FOLDER: &str = "STOPPING_FOLDER";
 /// A limit for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Runs a case in the child, instead of the tests: a program that trains until it is to stop, and then
-/// writes its step and the reason.
+/// Runs a case in the child, instead of the tests: a program that trains until it is to stop, and
+/// then writes its step and the reason.
 fn child(case: &str, folder: &Path) {
     let logger = setup_logging(LogConfig {
         name: "child".into(),

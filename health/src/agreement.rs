@@ -1,17 +1,18 @@
 //! The agreement to stop: all ranks of a run stop at one step.
 //!
 //! The first rank with a reason chooses a step that no rank has reached, and makes
-//! `ranks/stop-<attempt>.json` in the folder of the run; the others look for the file once a second.
-//! In synchronous training, a rank that stopped at once would leave the others waiting in their next
-//! collective.
+//! `ranks/stop-<attempt>.json` in the folder of the run; the others look for the file once a
+//! second. In synchronous training, a rank that stopped at once would leave the others waiting in
+//! their next collective.
 //!
 //! # Limits
 //!
 //! This is best effort. The step is [three seconds](agreed_step) away; a rank that sees the file
-//! later than that is past the step, and stops at once: such as a rank whose thread `logcore-health`
-//! waits for a slow server. On NFS, each look opens the folder anew, which asks the server whether
-//! the folder has changed; with `nocto` or `lookupcache=all` on other systems, a look may be late by
-//! the time of the attribute cache. A program that must be certain reduces the flag over all ranks.
+//! later than that is past the step, and stops at once: such as a rank whose thread
+//! `logcore-health` waits for a slow server. On NFS, each look opens the folder anew, which asks
+//! the server whether the folder has changed; with `nocto` or `lookupcache=all` on other systems, a
+//! look may be late by the time of the attribute cache. A program that must be certain reduces the
+//! flag over all ranks.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -73,8 +74,8 @@ impl StopAgreement {
         Self { step, reason, rank }
     }
 
-    /// Returns `true` if a rank that is at `step` is to stop: it has reached the agreed step, or one
-    /// of the two is unknown.
+    /// Returns `true` if a rank that is at `step` is to stop: it has reached the agreed step, or
+    /// one of the two is unknown.
     ///
     /// ```
     /// use logcore_health::agreement::StopAgreement;
@@ -88,8 +89,8 @@ impl StopAgreement {
         !matches!((self.step, step), (Some(agreed), Some(step)) if step < agreed)
     }
 
-    /// Returns `true` if a rank that learns of the agreement at `step` can stop where the others do.
-    /// Otherwise the rank stops at once, and an event says that this was not agreed.
+    /// Returns `true` if a rank that learns of the agreement at `step` can stop where the others
+    /// do. Otherwise the rank stops at once, and an event says that this was not agreed.
     ///
     /// ```
     /// use logcore_health::agreement::StopAgreement;
@@ -113,8 +114,8 @@ impl StopAgreement {
 ///
 /// # Errors
 ///
-/// If the file cannot be made, or those of [`read`]. An earlier proposal that is not complete within
-/// a second is [`io::ErrorKind::TimedOut`]. This rank then stops alone.
+/// If the file cannot be made, or those of [`read`]. An earlier proposal that is not complete
+/// within a second is [`io::ErrorKind::TimedOut`]. This rank then stops alone.
 pub fn propose(run_dir: &Path, attempt: u32, proposal: &StopAgreement) -> io::Result<StopAgreement> {
     propose_with(run_dir, attempt, proposal, Folder::link)
 }

@@ -33,8 +33,8 @@ const MAX_FILES: usize = 4096;
 
 /// Something that the health of a run had to say: a line of `events.jsonl`.
 ///
-/// Absent fields are left out of the line. The texts come from the program, or from the stranger who
-/// sent the folder: escape them before a terminal or a page shows them.
+/// Absent fields are left out of the line. The texts come from the program, or from the stranger
+/// who sent the folder: escape them before a terminal or a page shows them.
 ///
 /// ```
 /// use logcore::AlertLevel;
@@ -163,7 +163,8 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Prepares the file of a rank in the folder of a run. Nothing is opened before the first event.
+    /// Prepares the file of a rank in the folder of a run. Nothing is opened before the first
+    /// event.
     #[must_use]
     pub fn new(folder: &Path, rank: FileRank) -> Self {
         Self {

@@ -2,15 +2,16 @@
 //!
 //! # Which slowness can be seen
 //!
-//! In synchronous training all ranks do the same number of steps in a second: whoever is ready first
-//! waits in the next collective for the last. So a rank that holds the others up is not seen by its
-//! steps, but by what it does while the others wait:
+//! In synchronous training all ranks do the same number of steps in a second: whoever is ready
+//! first waits in the next collective for the last. So a rank that holds the others up is not seen
+//! by its steps, but by what it does while the others wait:
 //!
 //! - A rank that **waits for data** spends a larger share of the step in the phase `data` than the
 //!   median rank. Always seen, if the program has this phase (`logger.data` makes it).
-//! - A rank that **computes longer** is seen if the program gives the collective a phase of its own,
-//!   such as `phase("sync")`: the time of a step is then what the rank does itself. Otherwise the
-//!   time of a step includes the wait for the others, and is the same for all; nothing is said then.
+//! - A rank that **computes longer** is seen if the program gives the collective a phase of its
+//!   own, such as `phase("sync")`: the time of a step is then what the rank does itself. Otherwise
+//!   the time of a step includes the wait for the others, and is the same for all; nothing is said
+//!   then.
 //! - Ranks that do not wait for each other (asynchronous training, local steps) have times of their
 //!   own, and both causes are seen.
 //!
@@ -59,17 +60,17 @@ const LOCK_STEP: u64 = 3;
 /// compared.
 const CLOCKS: Duration = Duration::from_secs(5);
 
-/// Age of a slot, beside the newest, after which its process is taken for dead or stopped. Attribute
-/// caches of NFS make no slot as old.
+/// Age of a slot, beside the newest, after which its process is taken for dead or stopped.
+/// Attribute caches of NFS make no slot as old.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
 
 /// Finds ranks that are slower than the median rank for 200 steps.
 ///
-/// Each look takes the slots of all ranks, and is cheap: once a second is a good rhythm, and once in ten
-/// seconds will do for a thousand ranks. The first 100 steps of a rank say nothing, and nothing is judged while a rank is in
-/// a phase in which no steps go on, because the others may be waiting for it. Slots that are
-/// [old](RankState::is_fresh) are passed over. If pauses are less than about twenty looks apart, or
-/// slots are seen late by as long, a slow rank may stay untold.
+/// Each look takes the slots of all ranks, and is cheap: once a second is a good rhythm, and once
+/// in ten seconds will do for a thousand ranks. The first 100 steps of a rank say nothing, and
+/// nothing is judged while a rank is in a phase in which no steps go on, because the others may be
+/// waiting for it. Slots that are [old](RankState::is_fresh) are passed over. If pauses are less
+/// than about twenty looks apart, or slots are seen late by as long, a slow rank may stay untold.
 ///
 /// ```
 /// use std::time::Duration;
@@ -151,7 +152,8 @@ impl SkewWatch {
     }
 
     /// Looks at the slots of all ranks at the time `now`, and returns what has changed. An episode
-    /// is told once, and its end once. A rank that ends while it is slow ends its episode in silence.
+    /// is told once, and its end once. A rank that ends while it is slow ends its episode in
+    /// silence.
     pub fn observe(&mut self, slots: &[RankState], now: SystemTime) -> Vec<SkewChange> {
         let mut judged = Vec::new();
         let mut is_held_up = false;
@@ -273,8 +275,8 @@ impl StepGauge {
 ///
 /// The clues, the surest first; a later one decides among the ranks that the earlier ones leave:
 ///
-/// 1. A process that is dead or stopped: its slot ends about when the last rank moved, and more than
-///    a minute before the newest slot.
+/// 1. A process that is dead or stopped: its slot ends about when the last rank moved, and more
+///    than a minute before the newest slot.
 /// 2. Of ranks in lock step, no more than three steps apart, the one at the lowest step: the others
 ///    wait for it.
 /// 3. Of ranks at one step, the only one that waits for data: the others are past that.

@@ -1,8 +1,8 @@
 //! Slots: 64 bytes in which each rank tells the others how far it is.
 //!
-//! Rank 3 writes `ranks/3` in the folder of the run, once a second; each rank has a file of its own,
-//! so that two hosts never share a page. Nothing is mapped, locked or waited for, and a slot that
-//! cannot be read is absent.
+//! Rank 3 writes `ranks/3` in the folder of the run, once a second; each rank has a file of its
+//! own, so that two hosts never share a page. Nothing is mapped, locked or waited for, and a slot
+//! that cannot be read is absent.
 //!
 //! # On a slow or shared disk
 //!
@@ -10,10 +10,10 @@
 //! takes, without a bound: a server of NFS that is away (`hard`, the default) delays the thread
 //! until the server is back. The training, its callers and the writer never wait for the thread.
 //!
-//! NFS shows a write to other hosts once the file was closed, and a change to a reader who opens the
-//! file anew. So each write closes a copy of its descriptor, and each reading opens the files. With
-//! `nocto`, or on file systems that cache more, a slot may be seen late by the time of the attribute
-//! cache, 3 to 60 seconds by default. Readers allow for that: a slot is old after
+//! NFS shows a write to other hosts once the file was closed, and a change to a reader who opens
+//! the file anew. So each write closes a copy of its descriptor, and each reading opens the files.
+//! With `nocto`, or on file systems that cache more, a slot may be seen late by the time of the
+//! attribute cache, 3 to 60 seconds by default. Readers allow for that: a slot is old after
 //! [a minute](RankState::is_fresh). A reading costs one question to the server a rank: let one rank
 //! read, every ten seconds or so, and the others only when they stall or stop.
 
@@ -218,8 +218,8 @@ impl RankState {
     }
 }
 
-/// Returns the mark of a wait of a thread, for [`RankState::wait`]: equal waits have equal marks, on
-/// all hosts. Never 0.
+/// Returns the mark of a wait of a thread, for [`RankState::wait`]: equal waits have equal marks,
+/// on all hosts. Never 0.
 ///
 /// ```
 /// use logcore_health::slot::mark_wait;
@@ -323,16 +323,16 @@ impl SlotFolder {
     ///
     /// # Errors
     ///
-    /// If the file cannot be made or written, or `ulimit -f` is below 64 bytes. The next write makes
-    /// a new file.
+    /// If the file cannot be made or written, or `ulimit -f` is below 64 bytes. The next write
+    /// makes a new file.
     pub fn write(&mut self, state: &RankState) -> io::Result<()> {
         let file = match self.own.take() {
             Some((rank, file)) if rank == state.rank => file,
             _ => make_slot(&self.run_dir, state.rank)?,
         };
         write_slot(&file, &state.to_bytes())?;
-        // The end of a descriptor, of whatever copy, sends what was written to a server of NFS; on a
-        // local disk it costs nothing.
+        // The end of a descriptor, of whatever copy, sends what was written to a server of NFS; on
+        // a local disk it costs nothing.
         drop(file.try_clone()?);
         self.own = Some((state.rank, file));
         Ok(())

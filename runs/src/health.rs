@@ -41,8 +41,8 @@ impl StoredRun {
     }
 
     /// Returns the names of the files in `incidents/`, with their sizes in bytes: those of rules by
-    /// their steps, then the reports of stalls. At most 1,000 are returned. A run without the folder
-    /// has none.
+    /// their steps, then the reports of stalls. At most 1,000 are returned. A run without the
+    /// folder has none.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -112,8 +112,8 @@ impl StoredRun {
     }
 }
 
-/// Returns the step at the beginning of a name, so that 90 comes before 1200; names without one come
-/// last.
+/// Returns the step at the beginning of a name, so that 90 comes before 1200; names without one
+/// come last.
 fn step_of(name: &str) -> u64 {
     let digits = name.split(|c: char| !c.is_ascii_digit()).next();
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)

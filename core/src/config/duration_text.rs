@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Parses a whole number with a unit: `ms`, `s`, `m` or `min`, `h`. Returns `None` for any other text.
+/// Parses a whole number with a unit: `ms`, `s`, `m` or `min`, `h`. Returns `None` for any other
+/// text.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);

@@ -216,14 +216,14 @@ pub struct LogConfig {
     /// Values of metrics to report; without any, one rule reports values that are no finite number.
     pub rules: Vec<Rule>,
     /// Time without an update of a progress and without a new step after which a stall is reported,
-    /// such as `10m`; `off` for never. It is at least ten times the usual time between two. Default:
-    /// `10m`.
+    /// such as `10m`; `off` for never. It is at least ten times the usual time between two.
+    /// Default: `10m`.
     pub stall_after: String,
     /// Answer to the first SIGTERM or SIGUSR1. The first logger of a process decides. Default: end.
     pub on_signal: OnSignal,
     /// The moment at which the run has to be over, such as `2026-11-30T18:00:00Z`; `off` for none;
-    /// empty for SLURM's end of the job, if there is one. The request to stop comes before by `grace`
-    /// and the longest time that a phase `checkpoint` took. Default: empty.
+    /// empty for SLURM's end of the job, if there is one. The request to stop comes before by
+    /// `grace` and the longest time that a phase `checkpoint` took. Default: empty.
     pub stop_before: String,
     /// Time that a program has between the request to stop and its end, in seconds. Default: 30.
     pub grace: f64,

@@ -58,8 +58,8 @@ pub struct Rule {
     /// Reports a metric whose last values, so many, are all equal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flat: Option<usize>,
-    /// Reports a metric without a value for this time, such as `10m`, since its last one or since the
-    /// start of the logger.
+    /// Reports a metric without a value for this time, such as `10m`, since its last one or since
+    /// the start of the logger.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
     /// Number of values that `spike` compares with, and after which an episode ends; from 10 to

@@ -692,14 +692,15 @@ impl UnifiedLogger {
         self.inner.outcome().set_exit_code(code);
     }
 
-    /// Returns `true` if the run is to stop: after a click on W&B's stop button, a file `STOP` in the
-    /// folder of the run, a rule whose answer is to stop, near the end of the job (`stop_before`), and
-    /// after SIGTERM or SIGUSR1 with `on_signal = "ask"`. See [`stop_reason`](Self::stop_reason).
+    /// Returns `true` if the run is to stop: after a click on W&B's stop button, a file `STOP` in
+    /// the folder of the run, a rule whose answer is to stop, near the end of the job
+    /// (`stop_before`), and after SIGTERM or SIGUSR1 with `on_signal = "ask"`. See
+    /// [`stop_reason`](Self::stop_reason).
     ///
-    /// Several ranks answer true from one step on, which they agree on within about three seconds; so
-    /// ask once a step, after `update_progress`. A run that has heard this and ends with exit code 0
-    /// is `preempted` after a signal or near the end of the job, `interrupted` after the button and
-    /// the file, and `failed` after a rule. A program that never asks ends as before.
+    /// Several ranks answer true from one step on, which they agree on within about three seconds;
+    /// so ask once a step, after `update_progress`. A run that has heard this and ends with exit
+    /// code 0 is `preempted` after a signal or near the end of the job, `interrupted` after the
+    /// button and the file, and `failed` after a rule. A program that never asks ends as before.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -739,8 +740,8 @@ impl UnifiedLogger {
         self.inner.stop_reason()
     }
 
-    /// Returns `true` while a rule of the config finds the values of a metric bad, so that the program
-    /// can leave out a step or go back. The answer may be some milliseconds late.
+    /// Returns `true` while a rule of the config finds the values of a metric bad, so that the
+    /// program can leave out a step or go back. The answer may be some milliseconds late.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

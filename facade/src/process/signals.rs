@@ -7,8 +7,8 @@ use logcore_pipeline::{Signal, SignalAnswer, SignalWork, handle_signals, print_n
 use crate::logger::terminal;
 use crate::process::stop_signal;
 
-/// Handles signals from now on. `before_end` runs before a signal ends the process, and `ask` answers
-/// the first ones, if the config wants that.
+/// Handles signals from now on. `before_end` runs before a signal ends the process, and `ask`
+/// answers the first ones, if the config wants that.
 pub(crate) fn handle(on_signal: OnSignal, before_end: fn(Signal), ask: fn(Signal) -> SignalAnswer) {
     let asks = on_signal == OnSignal::Ask;
     if asks {

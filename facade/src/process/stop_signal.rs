@@ -48,8 +48,8 @@ pub(crate) fn note_question() {
     }
 }
 
-/// Answers a signal. `request` passes it on to the runs, the first time. A program that has `grace` to
-/// ask and does not ask is ended by the signal.
+/// Answers a signal. `request` passes it on to the runs, the first time. A program that has `grace`
+/// to ask and does not ask is ended by the signal.
 pub(crate) fn answer(signal: Signal, grace: Duration, request: impl FnOnce()) -> SignalAnswer {
     let state = STATE.get();
     let now = Instant::now();

@@ -96,9 +96,9 @@ impl Ledger {
         }
     }
 
-    /// Moves the time of steps that are done again to `lost`: the time since the checkpoint from which
-    /// the run goes on, if there is a mark of the checkpoint. The loggers of a run have lost the same
-    /// time: the longest counts.
+    /// Moves the time of steps that are done again to `lost`: the time since the checkpoint from
+    /// which the run goes on, if there is a mark of the checkpoint. The loggers of a run have lost
+    /// the same time: the longest counts.
     pub(crate) fn lose(&self, superseded: &SupersededSteps) {
         let mut book = self.book.lock();
         if !book.lose_since_mark(superseded) {
@@ -111,8 +111,8 @@ impl Ledger {
         self.book.lock().marks.clone()
     }
 
-    /// Returns the present use of time. The stall that [`begin_stall`](Self::begin_stall) tells began
-    /// at the latest reading with `has_moved`.
+    /// Returns the present use of time. The stall that [`begin_stall`](Self::begin_stall) tells
+    /// began at the latest reading with `has_moved`.
     pub(crate) fn read(&self, has_moved: bool) -> LedgerReading {
         let mut book = self.book.lock();
         book.book_all(Instant::now());
@@ -386,8 +386,8 @@ impl LedgerBook {
         }
     }
 
-    /// Moves the time since the checkpoint that lies between the rows of the last step that counts and
-    /// of the first that does not. Returns `false` if there is no mark of such a checkpoint.
+    /// Moves the time since the checkpoint that lies between the rows of the last step that counts
+    /// and of the first that does not. Returns `false` if there is no mark of such a checkpoint.
     fn lose_since_mark(&mut self, superseded: &SupersededSteps) -> bool {
         if self.has_lost_since_mark {
             return true;

@@ -35,7 +35,8 @@ use crate::nvidia::env::GpuEnvironment;
 ///
 /// `<i>` is NVML's index. The GPUs of a run are those that its process sees; of a run with several
 /// processes, all of the machine. Their energy is left out until each of their counters was read
-/// twice, and where one of them has no counter or is a slice (MIG). The readings of the host exist on Linux only.
+/// twice, and where one of them has no counter or is a slice (MIG). The readings of the host exist
+/// on Linux only.
 ///
 /// A logger samples the probe on a low-priority thread, once at its start, every 2 s, and once at
 /// its end. Of several processes on a machine only the one with local rank 0 reads.

@@ -245,8 +245,8 @@ impl RuleSink {
         }
     }
 
-    /// Returns `true` if no finite value can change anything for the metrics of a layout: they have no
-    /// rule but `nan`, and no open episode.
+    /// Returns `true` if no finite value can change anything for the metrics of a layout: they have
+    /// no rule but `nan`, and no open episode.
     #[inline]
     fn is_calm(&mut self, layout: u32) -> bool {
         match self.calm.get(layout as usize) {

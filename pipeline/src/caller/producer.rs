@@ -380,7 +380,8 @@ impl Producer {
         self.record_deferred_as(arrival.into(), record, message, arguments);
     }
 
-    /// Returns `true` if more than half of the ring is in use, so that a call may soon have to wait.
+    /// Returns `true` if more than half of the ring is in use, so that a call may soon have to
+    /// wait.
     ///
     /// ```
     /// # let pipeline = logcore_pipeline::Pipeline::start(1 << 20)?;

@@ -7,11 +7,11 @@
 //!
 //! 1. A first copy has the words of the frames. A frame counts if its word is committed.
 //! 2. A second copy has their bodies, which are complete, because their words were.
-//! 3. A third copy shows which of them callers had begun to overwrite. A caller writes the word of a
-//!    frame before any byte of its body. So if a body of the second copy has bytes of a later frame,
-//!    then the third copy has the word of the later frame, or the word of one that overwrote that
-//!    frame in turn. In the second case, the writer has saved a checkpoint behind the later frame
-//!    before, and the checkpoint that is read last tells so.
+//! 3. A third copy shows which of them callers had begun to overwrite. A caller writes the word of
+//!    a frame before any byte of its body. So if a body of the second copy has bytes of a later
+//!    frame, then the third copy has the word of the later frame, or the word of one that overwrote
+//!    that frame in turn. In the second case, the writer has saved a checkpoint behind the later
+//!    frame before, and the checkpoint that is read last tells so.
 //!
 //! Nothing is written or locked, and all reads are system calls: a file that becomes shorter is an
 //! error, and ends nobody.
@@ -189,7 +189,8 @@ impl<'f> RingSource<'f> {
             fence(Ordering::Acquire);
             let checkpoint = self.checkpoint_of(&header);
             fence(Ordering::Acquire);
-            // The writer has not begun to overwrite the slot of this turn before the next one counts.
+            // The writer has not begun to overwrite the slot of this turn before the next one
+            // counts.
             if self.header()?.turn != header.turn {
                 continue;
             }
@@ -261,8 +262,8 @@ impl<'f> RingSource<'f> {
     }
 }
 
-/// Gives the frames at these positions to `visit`, each with its word. A frame is known by its stamp,
-/// committed or not; from there its length leads to the next one.
+/// Gives the frames at these positions to `visit`, each with its word. A frame is known by its
+/// stamp, committed or not; from there its length leads to the next one.
 fn walk(data: &[u8], nonce: u64, positions: std::ops::Range<u64>, mut visit: impl FnMut(u64, u64)) {
     let mut at = positions.start;
     while at < positions.end {

@@ -1,8 +1,8 @@
 //! Reads the calls in a ring whose process may be alive, without disturbing the process.
 //!
 //! `copy` takes the frames out of the file, and proves that nobody has changed them meanwhile. This
-//! module turns them into calls, as a recovery would, and gives them to no sink. `process` finds the
-//! rings of a process.
+//! module turns them into calls, as a recovery would, and gives them to no sink. `process` finds
+//! the rings of a process.
 
 mod copy;
 mod process;
@@ -41,7 +41,8 @@ pub struct RingSnapshot {
     pub pid: u64,
     /// The calls, the newest last.
     pub calls: Vec<RingCall>,
-    /// Number of calls that the writer has not noted as written, with those that are not in `calls`.
+    /// Number of calls that the writer has not noted as written, with those that are not in
+    /// `calls`.
     pub unwritten: u64,
     /// Number of frames that callers have overwritten while they were read. They were written.
     pub overwritten: u64,
@@ -115,8 +116,8 @@ pub enum RingContent {
 ///
 /// The ring is only read: nothing is locked or written, and no thread of the process waits. A frame
 /// counts if it was complete before it was copied, and unchanged afterwards. The calls are those
-/// that the writer has not taken, and the older ones that no caller has overwritten yet. Takes twice
-/// the memory of the ring.
+/// that the writer has not taken, and the older ones that no caller has overwritten yet. Takes
+/// twice the memory of the ring.
 ///
 /// # Errors
 ///

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Returns the paths of the rings of a process, of which a process has at most one for itself, and a
-/// child of a fork that of its parent. Empty if the process has none: its loggers have ended, or
+/// Returns the paths of the rings of a process, of which a process has at most one for itself, and
+/// a child of a fork that of its parent. Empty if the process has none: its loggers have ended, or
 /// their ring is plain memory.
 ///
 /// # Errors

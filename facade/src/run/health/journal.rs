@@ -40,8 +40,8 @@ impl Journal {
         self.text_files.push((logger.name().to_owned(), logger.log_file()));
     }
 
-    /// Returns the last lines of the text file of a logger, or of the run's first one; none if there is
-    /// no file.
+    /// Returns the last lines of the text file of a logger, or of the run's first one; none if
+    /// there is no file.
     pub(super) fn last_lines(&self, logger: Option<&str>) -> Vec<String> {
         let of_logger = self
             .text_files

@@ -1,5 +1,5 @@
-//! The thread `logcore-health`: it watches the runs, and writes what their readers look at. A frozen
-//! disk stops this thread, and no other.
+//! The thread `logcore-health`: it watches the runs, and writes what their readers look at. A
+//! frozen disk stops this thread, and no other.
 //!
 //! | module | content |
 //! |---|---|

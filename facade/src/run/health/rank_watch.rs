@@ -69,8 +69,8 @@ impl RankWatch {
         agreed_step(&self.read())
     }
 
-    /// Returns `true` if each rank has a slot, with its pace if it has a step. This one is at the step
-    /// `own`.
+    /// Returns `true` if each rank has a slot, with its pace if it has a step. This one is at the
+    /// step `own`.
     pub(super) fn know_pace(&self, own: Option<u64>) -> bool {
         let Some(slots) = &self.slots else { return true };
         let states = self.read();
@@ -187,8 +187,8 @@ impl RankSlots {
     }
 }
 
-/// Returns the mark of what the thread that trains waits for in the kernel; 0 if for nothing, or if this
-/// cannot be read.
+/// Returns the mark of what the thread that trains waits for in the kernel; 0 if for nothing, or if
+/// this cannot be read.
 fn read_wait(run: &Run) -> u16 {
     let path = run
         .ledger()

@@ -172,7 +172,8 @@ impl FollowedRun {
         self.ranks.values_mut().for_each(|rank| rank.curves.halve());
     }
 
-    /// Returns all curves, lines and the health for the page, which tells by `version` what comes later.
+    /// Returns all curves, lines and the health for the page, which tells by `version` what comes
+    /// later.
     pub(super) fn encode(&self, version: u64) -> Vec<u8> {
         let curves = self.ranks.iter().flat_map(|(number, rank)| rank.read_curves(*number));
         let left_out: u64 = self.ranks.values().map(|rank| rank.curves.left_out).sum();
