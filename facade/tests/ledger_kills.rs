@@ -21,7 +21,7 @@ const CHECKPOINT_STEPS: u64 = 40;
 /// A limit for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What the stopwatch of the program says, one line each, as it happens.
+/// The times that the stopwatch of the program takes, one line each, as it happens.
 struct Stopwatch {
     file: fs::File,
     lap: Instant,

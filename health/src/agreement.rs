@@ -39,7 +39,7 @@ const LEAD_SECONDS: f64 = 3.0;
 /// systems without hard links.
 const WINNER_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the ranks of a run agreed on: to stop, and where.
+/// The agreement of the ranks of a run to stop: where, and why.
 ///
 /// ```
 /// use logcore::StopReason;

@@ -77,7 +77,7 @@ pub struct Event {
     /// Value of the metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<MetricValue>,
-    /// What was usual for the metric; finite.
+    /// The usual value of the metric; finite.
     #[serde(default, skip_serializing_if = "is_unknown")]
     pub usual: Option<f64>,
     /// Name of a file in `incidents/`. A name that would lead elsewhere is not read.

@@ -2,9 +2,9 @@
 //!
 //! # Which slowness can be seen
 //!
-//! In synchronous training all ranks do the same number of steps in a second: whoever is ready
-//! first waits in the next collective for the last. So a rank that holds the others up is not seen
-//! by its steps, but by what it does while the others wait:
+//! In synchronous training all ranks do the same number of steps in a second: the first
+//! that is ready waits in the next collective for the last. So a rank that holds the others up is
+//! not seen by its steps, but by what it does while the others wait:
 //!
 //! - A rank that **waits for data** spends a larger share of the step in the phase `data` than the
 //!   median rank. Always seen, if the program has this phase (`logger.data` makes it).
@@ -210,7 +210,7 @@ impl fmt::Display for Skew {
 
 /// Averages the steps of this rank, for the numbers in its slot.
 ///
-/// What a step takes beside its wait for data counts at most twice the average: a rank that waits
+/// The time of a step beside its wait for data counts at most twice the average: a rank that waits
 /// once for another, which evaluates or saves, does not become a slow one. Waits for data come in
 /// bursts by nature, and count whole.
 ///
@@ -531,7 +531,7 @@ struct Pace {
     wait: f64,
 }
 
-/// What a comparison with the median says.
+/// The result of a comparison with the median.
 #[derive(Debug, Clone, Copy)]
 struct Verdict {
     factor: f64,

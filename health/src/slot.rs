@@ -51,7 +51,7 @@ const MAX_PACE: f32 = 1e6;
 /// Age after which a slot says nothing about the present.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
-/// What a rank says of itself in its slot.
+/// The state of a rank, as the rank tells it in its slot.
 ///
 /// ```
 /// use logcore_health::slot::{RankPhase, RankState};

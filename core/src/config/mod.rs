@@ -213,11 +213,12 @@ pub struct LogConfig {
     /// Names of spans of `tracing` whose time is a metric: `time/<name>_ms`, summed for each step.
     /// Needs the feature `tracing` of the facade. Default: none.
     pub span_metrics: Vec<String>,
-    /// Values of metrics to report; without any, one rule reports values that are no finite number.
+    /// Values of metrics to report, alert about, or stop at. Default: none, with which one rule is
+    /// on, that reports values of any metric that are no finite number.
     pub rules: Vec<Rule>,
     /// Time without an update of a progress and without a new step after which a stall is reported,
-    /// such as `10m`; `off` for never. It is at least ten times the usual time between two.
-    /// Default: `10m`.
+    /// such as `10m`; `off` for never. The limit is at least ten times the usual time between two
+    /// movements. Default: `10m`.
     pub stall_after: String,
     /// Answer to the first SIGTERM or SIGUSR1. The first logger of a process decides. Default: end.
     pub on_signal: OnSignal,

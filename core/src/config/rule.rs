@@ -11,14 +11,15 @@ use crate::ConfigError;
 /// `below`, `spike`, `flat` or `missing`.
 ///
 /// Values that meet the condition one after another are one episode, which is reported once. The
-/// episode ends after `window` values that do not meet it.
+/// episode ends after `window` values that do not meet the condition; one of `missing` ends with the
+/// next value.
 ///
 /// ```
 /// use logcore::{LogConfig, Rule, RuleAnswer};
 ///
 /// let config = LogConfig {
 ///     rules: vec![
-///         Rule { metric: "loss".into(), spike: Some(6.0), then: RuleAnswer::Alert, ..Rule::default() },
+///         Rule { metric: "loss".into(), spike: Some(6.0), ..Rule::default() },
 ///         Rule { metric: "*".into(), nan: true, then: RuleAnswer::Stop, ..Rule::default() },
 ///     ],
 ///     ..LogConfig::default()
@@ -52,10 +53,11 @@ pub struct Rule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
     /// Reports values that are farther from the trend of the last `window` values than this many
-    /// median absolute deviations.
+    /// robust sigmas, 1 or more: 1.4826 times the median absolute deviation, which is the standard
+    /// deviation of Gaussian noise. With more outliers than such noise has, the limit is higher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spike: Option<f64>,
-    /// Reports a metric whose last values, so many, are all equal.
+    /// Reports a metric whose last values, so many, are all equal; from 2 to 1,000,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flat: Option<usize>,
     /// Reports a metric without a value for this time, such as `10m`, since its last one or since

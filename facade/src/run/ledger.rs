@@ -35,7 +35,7 @@ pub(crate) struct Account(usize);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PhaseId(u64);
 
-/// The present use of time, for who watches the run.
+/// The present use of time, for the thread that watches the run.
 #[derive(Clone, Debug)]
 pub(crate) struct LedgerReading {
     /// The innermost use, by its name.

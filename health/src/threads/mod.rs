@@ -1,7 +1,7 @@
 //! Readings of the threads of a process: where each one waits, and what it spends.
 //!
 //! On Linux the kernel tells all of this in `/proc/<pid>/task`, to every process about itself and
-//! to a user about processes of his own. Other systems have nothing of the kind, and each list says
+//! to a user about the user's processes. Other systems have nothing of the kind, and each list says
 //! so.
 
 mod system_calls;
@@ -57,8 +57,7 @@ pub struct ThreadList {
     pub left_out: usize,
     /// Time since the reader's last list.
     pub since_last: Option<Duration>,
-    /// Texts about what could not be read of the process. What could not be read of a thread is in
-    /// its reading.
+    /// Texts about what could not be read of the process. Of a thread, they are in its reading.
     pub problems: Vec<String>,
 }
 
@@ -90,7 +89,7 @@ pub struct ThreadReading {
     /// Number of times that the thread has waited since the reader's last list. A thread that has
     /// not been woken meanwhile has 0.
     pub waits_since_last: Option<u64>,
-    /// What could not be read, and why: `syscall: Permission denied (os error 13)`.
+    /// The parts that could not be read, and why: `syscall: Permission denied (os error 13)`.
     pub unread: Vec<String>,
 }
 
@@ -322,7 +321,7 @@ fn read_thread(process: &Path, tid: u32, has_known_calls: bool) -> Option<(Threa
         }
     };
     match read(&folder, "wchan") {
-        // What the kernel gives of a thread that runs, and of all threads to those who may not
+        // The kernel gives this for a thread that runs, and for all threads to those who may not
         // know.
         Ok(name) if matches!(name.trim(), "" | "0") => {
             if reading.state != Some('R') {

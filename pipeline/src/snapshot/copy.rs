@@ -1,7 +1,7 @@
 //! Copies of the frames in a ring that other processes write to.
 //!
-//! The tail and the head of a live ring are in the memory of its process. What the file has is the
-//! position of the newest checkpoint, and the stamps of the frames. So the frames are found from
+//! The tail and the head of a live ring are in the memory of its process. The file has the position
+//! of the newest checkpoint, and the stamps of the frames. So the frames are found from
 //! there: behind the checkpoint those that the writer may not have taken, as in a recovery, and
 //! before it the older ones of the same lap.
 //!

@@ -1,4 +1,4 @@
-//! What the health of a run has left: events, incident files, and how far each rank is.
+//! The health of a run, as its files tell it: events, incident files, and how far each rank is.
 
 use std::time::SystemTime;
 

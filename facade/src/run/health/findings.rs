@@ -1,4 +1,4 @@
-//! What the rules find, on its way from the writer's thread.
+//! The findings of the rules, on their way from the writer's thread.
 
 use std::fmt;
 use std::sync::{Arc, Weak};

@@ -1,4 +1,4 @@
-//! What the health of a run has to say: events in `events.jsonl`, lines in the log, alerts.
+//! All that the health of a run has to say: events in `events.jsonl`, lines in the log, alerts.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -19,7 +19,7 @@ const MOST_TEXT: u64 = 64 << 10;
 /// Lines of the text file that an incident and a stall report have.
 pub(super) const LINES: usize = 40;
 
-/// Tells what the health of a run has to say.
+/// Writes down and sends what the health of a run has to say.
 pub(super) struct Journal {
     pub(super) run: Arc<Run>,
     log: EventLog,

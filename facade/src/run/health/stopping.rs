@@ -24,7 +24,7 @@ const SLURM_END: &str = "SLURM_JOB_END_TIME";
 /// begun.
 const MOST_WAIT: Duration = Duration::from_secs(4);
 
-/// What decides about the end of a run, from the config of its first logger.
+/// The times that decide about the end of a run, from the config of its first logger.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::run) struct StopTimes {
     /// The moment at which the run has to be over.
