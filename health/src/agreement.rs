@@ -23,7 +23,8 @@ use logcore::StopReason;
 use logcore::files::{Folder, LimitedFile, random_suffix};
 use serde::{Deserialize, Serialize};
 
-use crate::slot::{RANKS_FOLDER, RankState};
+use crate::RANKS_FOLDER;
+use crate::slot::RankState;
 
 /// Most bytes of the file.
 const MAX_BYTES: u64 = 4 << 10;

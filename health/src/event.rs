@@ -9,8 +9,7 @@ use logcore::files::{EntryKind, Folder, file_size_limit};
 use logcore::{AlertLevel, FileRank, MetricValue, epoch_seconds};
 use serde::{Deserialize, Serialize};
 
-/// Name of the file of rank 0 in the folder of a run.
-const FILE_NAME: &str = "events.jsonl";
+use crate::EVENTS_FILE;
 
 /// Most events in one file; one line more says that the rest is left out.
 const MAX_EVENTS: u64 = 10_000;
@@ -169,7 +168,7 @@ impl EventLog {
     pub fn new(folder: &Path, rank: FileRank) -> Self {
         Self {
             folder: folder.to_owned(),
-            name: rank.file_name(FILE_NAME).into(),
+            name: rank.file_name(EVENTS_FILE).into(),
             lines: None,
         }
     }
@@ -245,8 +244,8 @@ pub fn read_events(folder: &Path) -> Events {
         .filter_map(|entry| {
             let name = entry.name.to_str()?;
             let rank = match FileRank::parse(name) {
-                Some((stem, rank)) => (stem == FILE_NAME).then_some(Some(rank)),
-                None => (name == FILE_NAME).then_some(None),
+                Some((stem, rank)) => (stem == EVENTS_FILE).then_some(Some(rank)),
+                None => (name == EVENTS_FILE).then_some(None),
             };
             Some((rank?, name.into()))
         })
@@ -427,7 +426,7 @@ mod tests {
     #[test]
     fn a_torn_line_is_completed_before_the_next_event() {
         let run = tempfile::tempdir().unwrap();
-        let path = run.path().join(FILE_NAME);
+        let path = run.path().join(EVENTS_FILE);
         fs::write(&path, "{\"time\":1,\"ki").unwrap();
         let mut log = EventLog::new(run.path(), FileRank(None));
         log.append(&event("one")).unwrap();
@@ -459,7 +458,7 @@ mod tests {
     #[test]
     fn the_file_ends_with_a_line_that_says_so() {
         let run = tempfile::tempdir().unwrap();
-        let path = run.path().join(FILE_NAME);
+        let path = run.path().join(EVENTS_FILE);
         let line = String::from_utf8(format_line(&event("old")).unwrap()).unwrap();
         fs::write(&path, line.repeat(MAX_EVENTS as usize - 1)).unwrap();
         // A restart counts what is there.
@@ -515,7 +514,7 @@ mod tests {
             good.replace("rule", "weather"),
             good.replace("[1]", &format!("{:?}", "x".repeat(MAX_LINE))),
         ];
-        fs::write(run.path().join(FILE_NAME), lines.join("\n") + "\n \r\n\n").unwrap();
+        fs::write(run.path().join(EVENTS_FILE), lines.join("\n") + "\n \r\n\n").unwrap();
         let read = read_events(run.path());
         assert_eq!((read.events.len(), read.bad_lines), (1, lines.len() as u64 - 1));
         assert_eq!(read.events[0].incident, None);
@@ -524,7 +523,7 @@ mod tests {
     #[test]
     fn a_huge_sparse_file_is_cut() {
         let run = tempfile::tempdir().unwrap();
-        let path = run.path().join(FILE_NAME);
+        let path = run.path().join(EVENTS_FILE);
         fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
         fs::write(
             run.path().join("events.rank1.jsonl"),
@@ -542,7 +541,7 @@ mod tests {
     fn more_events_than_the_bound_are_cut() {
         let run = tempfile::tempdir().unwrap();
         let line = r#"{"time":1,"kind":"rule","level":"warn","rank":0,"attempt":1}"#.to_owned() + "\n";
-        fs::write(run.path().join(FILE_NAME), line.repeat(MAX_READ + 1)).unwrap();
+        fs::write(run.path().join(EVENTS_FILE), line.repeat(MAX_READ + 1)).unwrap();
         let read = read_events(run.path());
         assert!(read.is_cut);
         assert_eq!(read.events.len(), MAX_READ);
@@ -556,14 +555,14 @@ mod tests {
         fs::create_dir_all(run.join("events.rank1.jsonl")).unwrap();
         let precious = outside.path().join("precious");
         fs::write(&precious, "precious").unwrap();
-        std::os::unix::fs::symlink(&precious, run.join(FILE_NAME)).unwrap();
+        std::os::unix::fs::symlink(&precious, run.join(EVENTS_FILE)).unwrap();
         let error = EventLog::new(&run, FileRank(None)).append(&event("x")).unwrap_err();
         assert!(error.to_string().contains("link"), "{error}");
         assert!(EventLog::new(&run, FileRank(Some(1))).append(&event("x")).is_err());
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         let read = read_events(&run);
         assert!(read.events.is_empty());
-        assert_eq!(read.problems[0].0, Path::new(FILE_NAME));
+        assert_eq!(read.problems[0].0, Path::new(EVENTS_FILE));
     }
 
     #[test]
@@ -612,7 +611,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let run = tempfile::tempdir().unwrap();
-            fs::write(run.path().join(FILE_NAME), bytes).unwrap();
+            fs::write(run.path().join(EVENTS_FILE), bytes).unwrap();
             let _ = read_events(run.path());
         }
     }

@@ -9,6 +9,19 @@
 //! - [`agreement`] is the step at which all ranks stop.
 //! - [`event`] has the lines of `events.jsonl`.
 
+/// Name of the file with the [events](event) of rank 0, in the folder of a run.
+pub const EVENTS_FILE: &str = "events.jsonl";
+
+/// Name of the folder with a file for each incident of a rule and each stall, in the folder of a run.
+pub const INCIDENTS_FOLDER: &str = "incidents";
+
+/// Name of the folder with the [slots](slot) of the ranks and their [agreement] to stop, in the
+/// folder of a run.
+pub const RANKS_FOLDER: &str = "ranks";
+
+/// Name of the file by which a person asks a run to stop, in the folder of the run.
+pub const STOP_FILE: &str = "STOP";
+
 pub mod agreement;
 pub mod event;
 pub mod rules;

@@ -24,8 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logcore::files::{Folder, file_size_limit};
 
-/// Name of the folder of all slots, in the folder of a run.
-pub(crate) const RANKS_FOLDER: &str = "ranks";
+use crate::RANKS_FOLDER;
 
 /// Number of bytes of a slot.
 const SLOT_SIZE: usize = 64;

@@ -12,6 +12,7 @@ use logcore::files::{self, Folder};
 use logcore::local_time_zone;
 use logcore::text::{format_duration, format_value};
 
+use crate::INCIDENTS_FOLDER;
 use crate::slot::RankState;
 use crate::threads::{ThreadList, ThreadReader, ThreadReading, find_field};
 
@@ -146,8 +147,8 @@ impl Surroundings {
 /// If the file cannot be written, or the folder holds [`MAX_REPORTS`] reports.
 pub fn write_report(run_dir: &Path, report: &StallReport) -> io::Result<String> {
     let run = Folder::open(run_dir)?;
-    run.create_dir_all(Path::new(INCIDENTS))?;
-    let incidents = run.folder(Path::new(INCIDENTS))?;
+    run.create_dir_all(Path::new(INCIDENTS_FOLDER))?;
+    let incidents = run.folder(Path::new(INCIDENTS_FOLDER))?;
     let is_report = |name: &str| name.starts_with("stall-");
     let entries = incidents.entries()?;
     let reports = entries
@@ -156,7 +157,7 @@ pub fn write_report(run_dir: &Path, report: &StallReport) -> io::Result<String> 
     if reports.count() >= MAX_REPORTS {
         return Err(io::Error::new(
             io::ErrorKind::QuotaExceeded,
-            format!("the folder {INCIDENTS} holds {MAX_REPORTS} reports of stalls already"),
+            format!("the folder {INCIDENTS_FOLDER} holds {MAX_REPORTS} reports of stalls already"),
         ));
     }
     let rank = match report.rank {
@@ -387,8 +388,6 @@ impl StallReport {
     }
 }
 
-/// Folder of the reports in the folder of a run.
-const INCIDENTS: &str = "incidents";
 /// Longest line of the report that was given.
 const MAX_LINE_CHARS: usize = 1000;
 /// Most bytes of a file in `/proc` that are read.
@@ -739,7 +738,7 @@ mod tests {
         assert_eq!(second, first.replace(".txt", "-2.txt"));
         let is_allowed = |char: char| matches!(char, 'a'..='z' | '0'..='9' | '_' | '-' | '.');
         assert!(second.chars().all(is_allowed), "{second}");
-        let incidents = folder.path().join(INCIDENTS);
+        let incidents = folder.path().join(INCIDENTS_FOLDER);
         assert_eq!(
             std::fs::read_to_string(incidents.join(&first)).unwrap(),
             report.to_string()
@@ -753,7 +752,7 @@ mod tests {
                 first.replace(".txt", "-4.txt")
             );
             let other = tempfile::tempdir().unwrap();
-            std::os::unix::fs::symlink(folder.path(), other.path().join(INCIDENTS)).unwrap();
+            std::os::unix::fs::symlink(folder.path(), other.path().join(INCIDENTS_FOLDER)).unwrap();
             assert!(write_report(other.path(), &report).is_err());
         }
     }
@@ -768,7 +767,7 @@ mod tests {
         let error = write_report(folder.path(), &report).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
         assert_eq!(
-            std::fs::read_dir(folder.path().join(INCIDENTS)).unwrap().count(),
+            std::fs::read_dir(folder.path().join(INCIDENTS_FOLDER)).unwrap().count(),
             MAX_REPORTS
         );
     }

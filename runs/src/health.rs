@@ -1,19 +1,16 @@
 //! The health of a run, as its files tell it: events, incident files, and how far each rank is.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use logcore::files::{EntryKind, Folder};
 use logcore_health::event::{Events, read_events};
 use logcore_health::slot::{RankState, SlotFolder};
+use logcore_health::{EVENTS_FILE, INCIDENTS_FOLDER};
 
 use crate::{RunError, StoredRun};
 
-/// Name of the events of rank 0; the other ranks have files of their own.
-pub(crate) const EVENTS_FILE: &str = "events.jsonl";
-
-/// Name of the folder with a file for each incident.
-const INCIDENTS_FOLDER: &str = "incidents";
 /// Most incident files that are listed. A run writes at most 100 for its rules.
 const MAX_INCIDENTS: usize = 1000;
 
@@ -38,6 +35,15 @@ impl StoredRun {
     #[must_use]
     pub fn events(&self) -> Events {
         read_events(&self.dir)
+    }
+
+    /// Returns the files with events, by rank, for readers that follow them.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn event_files(&self) -> Result<BTreeMap<u32, PathBuf>, RunError> {
+        self.files_of(EVENTS_FILE)
     }
 
     /// Returns the names of the files in `incidents/`, with their sizes in bytes: those of rules by
@@ -104,9 +110,8 @@ impl StoredRun {
 
     /// Returns the states of the ranks below a number.
     pub(crate) fn lowest_ranks(&self, number: u32) -> Vec<RankState> {
-        let attempt = u32::try_from(self.manifest.attempts.len().max(1)).unwrap_or(u32::MAX);
         match self.manifest.world_size {
-            Some(size @ 2..) => SlotFolder::new(&self.dir).read_all(size.min(number), attempt),
+            Some(size @ 2..) => SlotFolder::new(&self.dir).read_all(size.min(number), self.newest_attempt()),
             _ => Vec::new(),
         }
     }
@@ -135,6 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = run(folder.path(), r#"{"world_size":4}"#);
         assert!(run.events().events.is_empty() && run.events().problems.is_empty());
+        assert!(run.event_files().unwrap().is_empty());
         assert_eq!((run.incidents().unwrap(), run.ranks()), (Vec::new(), Vec::new()));
     }
 

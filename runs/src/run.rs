@@ -58,6 +58,12 @@ impl StoredRun {
         })
     }
 
+    /// Returns the number of the newest attempt, from 1.
+    #[must_use]
+    pub fn newest_attempt(&self) -> u32 {
+        u32::try_from(self.manifest.attempts.len().max(1)).unwrap_or(u32::MAX)
+    }
+
     /// Returns the files with rows, by rank.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use logcore::files::{EntryKind, Folder, FolderEntry};
 use logcore::{FileRank, RunManifest};
+use logcore_health::{EVENTS_FILE, INCIDENTS_FOLDER, RANKS_FOLDER, STOP_FILE};
 use serde_json::Value;
 
 /// The content of a run's folder.
@@ -51,7 +52,7 @@ const FILES: [&str; 9] = [
     "training.log",
     "metrics.jsonl",
     "records.jsonl",
-    "events.jsonl",
+    EVENTS_FILE,
     "media.jsonl",
     "config.json",
     "summary.json",
@@ -61,14 +62,12 @@ const FILES: [&str; 9] = [
 /// The position of a delivery to MLflow, and its lock.
 const MLFLOW: [&str; 2] = [MLFLOW_POSITION, ".mlflow.lock"];
 pub(super) const MLFLOW_POSITION: &str = "mlflow.json";
-/// The file by which a person stops a run.
-const STOP: &str = "STOP";
 /// Begins the names of temporary files and rings.
 const HIDDEN: &str = ".logcore-";
 /// Folders of W&B runs. A `.wandb` that is there is taken in place of `wandb`.
 const WANDB: [&str; 2] = ["wandb", ".wandb"];
 /// Folders that logcore reserves for its own files.
-const RESERVED: [&str; 3] = ["incidents", "media", "ranks"];
+const RESERVED: [&str; 3] = [INCIDENTS_FOLDER, "media", RANKS_FOLDER];
 /// Begins the name of a file that TensorBoard reads.
 const TENSORBOARD_FILE: &str = "events.out.tfevents.";
 /// Folders of a W&B run, in which any name may be.
@@ -194,7 +193,7 @@ fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
     let is_lock = name
         .strip_prefix(RunManifest::LOCK)
         .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));
-    if is_lock || name == STOP || MLFLOW.contains(&name) {
+    if is_lock || name == STOP_FILE || MLFLOW.contains(&name) {
         return true;
     }
     let name = match name.rsplit_once('.') {

@@ -15,14 +15,13 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::finding::{Breach, Episode};
+use crate::INCIDENTS_FOLDER;
 
 /// Number of incidents of a run, and of a logger.
 pub(super) const MAX_INCIDENTS: usize = 100;
 
 /// Length of the part of a file's name that is made of the rule's.
 const MAX_RULE_BYTES: usize = 64;
-
-const FOLDER: &str = "incidents";
 
 /// An episode, and the 200 rows before and after its step, of all metrics, at full resolution.
 ///
@@ -215,8 +214,8 @@ pub fn write_incident(
     attempt: u32,
 ) -> io::Result<String> {
     let run = Folder::open(run_dir)?;
-    run.create_dir_all(Path::new(FOLDER))?;
-    let folder = run.folder(Path::new(FOLDER))?;
+    run.create_dir_all(Path::new(INCIDENTS_FOLDER))?;
+    let folder = run.folder(Path::new(INCIDENTS_FOLDER))?;
     let entries = folder.entries()?;
     let is_incident = |name: &Path| name.extension().is_some_and(|extension| extension == "json");
     let count = entries
@@ -225,7 +224,7 @@ pub fn write_incident(
         .count();
     if count >= MAX_INCIDENTS {
         return Err(io::Error::other(format!(
-            "the run has {MAX_INCIDENTS} incidents; remove some files of its folder {FOLDER} to see further ones"
+            "the run has {MAX_INCIDENTS} incidents; remove some files of its folder {INCIDENTS_FOLDER} to see further ones"
         )));
     }
     // A reader never finds a part of a file under its final name.

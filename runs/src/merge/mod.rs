@@ -57,12 +57,12 @@ use std::path::{Path, PathBuf};
 
 use logcore::RunManifest;
 use logcore::escape::EscapingFormatter;
+use logcore_health::EVENTS_FILE;
 
 #[cfg(feature = "report")]
 pub(crate) use self::local_clock::LocalClock;
 use self::output::MergedOutput;
 use self::rank_files::{find, rank_list};
-use crate::health::EVENTS_FILE;
 use crate::media::MEDIA_INDEX;
 use crate::run::{LATEST, find_run};
 

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::StoredRun;
 use crate::curve::CurveSet;
-use crate::health::EVENTS_FILE;
 use crate::report::ReportFacts;
 use crate::report::curve_data::{encode, encoded_len, whole_len};
 use crate::report::health_data::{events_for_page, ranks_for_page};
@@ -312,7 +311,7 @@ fn fill_documents<R: Borrow<StoredRun>>(runs: &[R], parts: &mut [RunParts], room
 /// Adds the newest events and the ranks, with an equal share of `room` for each run that may have
 /// some. Returns the bytes that they take.
 fn fill_health(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &mut Notes) -> usize {
-    let has_events = |run: &StoredRun| run.files_of(EVENTS_FILE).is_ok_and(|files| !files.is_empty());
+    let has_events = |run: &StoredRun| run.event_files().is_ok_and(|files| !files.is_empty());
     let has_health = |run: &StoredRun| run.manifest.world_size > Some(1) || has_events(run);
     let share = room / runs.iter().filter(|run| has_health(run)).count().max(1);
     let mut taken = 0;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use console::Color;
 use logcore::{AlertLevel, epoch_seconds};
+use logcore_health::INCIDENTS_FOLDER;
 use logcore_health::event::{Event, Events};
 use logcore_health::slot::RankState;
 use logcore_runs::StoredRun;
@@ -102,7 +103,7 @@ fn print_incidents(incidents: &[(String, u64)], output: &mut Output) {
     let others = incidents.len().saturating_sub(MOST_LINES);
     let mut table = Table::new(vec![Column::left("incident"), Column::right("")]);
     for (name, bytes) in &incidents[others..] {
-        table.row([format!("incidents/{name}").into(), format_bytes(*bytes).into()]);
+        table.row([format!("{INCIDENTS_FOLDER}/{name}").into(), format_bytes(*bytes).into()]);
     }
     print_part(&table, incidents.len(), output);
     print_rest(others, "more", "incident", "incidents", output);

@@ -3,15 +3,15 @@
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-use std::{fs, thread};
 
 use anyhow::Result;
-use logcore::{AlertLevel, FileRank, RunState, StoredRow};
+use logcore::{AlertLevel, RunState, StoredRow};
+use logcore_health::INCIDENTS_FOLDER;
 use logcore_health::event::{Event, HealthKind};
 use logcore_health::skew::first_stopped;
-use logcore_health::slot::{RankPhase, RankState, SlotFolder};
+use logcore_health::slot::{RankPhase, RankState};
 use logcore_runs::{FollowedFile, StoredRun};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ struct Seen {
 /// Waits until something of what the user waits for has happened, and prints one JSON object.
 pub(super) fn run(arguments: &WatchArguments, run: &StoredRun, output: &mut Output) -> Result<Outcome> {
     let begun = Instant::now();
-    let mut watch = Watch::new(run);
+    let mut watch = Watch::new();
     let seen = loop {
         let now = StoredRun::open(&run.dir)?;
         if let Some(seen) = watch.look(&now, arguments)? {
@@ -63,7 +63,6 @@ struct Watch {
     events: BTreeMap<u32, FollowedFile>,
     /// The newest word of each rank about a stall, as long as the stall is not over.
     stalls: BTreeMap<u32, Event>,
-    slots: SlotFolder,
     states: Vec<RankState>,
     slots_read: Option<Instant>,
     /// Time of the last movement.
@@ -71,12 +70,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(run: &StoredRun) -> Self {
+    fn new() -> Self {
         Self {
             rows: BTreeMap::new(),
             events: BTreeMap::new(),
             stalls: BTreeMap::new(),
-            slots: SlotFolder::new(&run.dir),
             states: Vec::new(),
             slots_read: None,
             moved: Instant::now(),
@@ -145,9 +143,7 @@ impl Watch {
             return;
         }
         self.slots_read = Some(Instant::now());
-        let states = self
-            .slots
-            .read_all(run.manifest.world_size.unwrap_or(1), attempt_of(run));
+        let states = run.ranks();
         let movements = |states: &[RankState]| -> BTreeSet<_> {
             states
                 .iter()
@@ -167,13 +163,13 @@ impl Watch {
 
     /// Reads what the run's own watchdogs say.
     fn read_stalls(&mut self, run: &StoredRun) {
-        for (rank, path) in find_event_files(run) {
+        for (rank, path) in run.event_files().unwrap_or_default() {
             let file = self
                 .events
                 .entry(rank)
                 .or_insert_with(|| FollowedFile::at_begin_of(&path));
             file.read_lines(|_, line| match serde_json::from_slice::<Event>(line) {
-                Ok(event) if event.kind == HealthKind::Stall && event.attempt == attempt_of(run) => {
+                Ok(event) if event.kind == HealthKind::Stall && event.attempt == run.newest_attempt() => {
                     match event.level {
                         AlertLevel::Info => self.stalls.remove(&rank),
                         _ => self.stalls.insert(rank, event),
@@ -183,12 +179,15 @@ impl Watch {
             });
         }
         // A new attempt has nothing to do with the stall of the one before.
-        self.stalls.retain(|_, stall| stall.attempt == attempt_of(run));
+        self.stalls.retain(|_, stall| stall.attempt == run.newest_attempt());
     }
 
     /// Describes a stall that the run itself has told.
     fn describe_told(&self, run: &StoredRun, stall: &Event) -> Value {
-        let incident = stall.incident.as_ref().map(|name| run.dir.join("incidents").join(name));
+        let incident = stall
+            .incident
+            .as_ref()
+            .map(|name| run.dir.join(INCIDENTS_FOLDER).join(name));
         let mut details = json!({
             "time": stall.time,
             "step": stall.step,
@@ -230,23 +229,6 @@ fn add_members(object: &mut Value, members: &Value) {
     for (name, value) in members.as_object().into_iter().flatten() {
         object[name] = value.clone();
     }
-}
-
-/// Returns the number of the newest attempt.
-fn attempt_of(run: &StoredRun) -> u32 {
-    u32::try_from(run.manifest.attempts.len()).unwrap_or(u32::MAX).max(1)
-}
-
-/// Returns the files of events in the folder of a run, by rank.
-fn find_event_files(run: &StoredRun) -> BTreeMap<u32, PathBuf> {
-    let entries = fs::read_dir(&run.dir).into_iter().flatten().flatten();
-    let rank_of = |name: &str| match FileRank::parse(name) {
-        Some((name, rank)) => (name == "events.jsonl").then_some(rank),
-        None => (name == "events.jsonl").then_some(0),
-    };
-    entries
-        .filter_map(|entry| Some((rank_of(entry.file_name().to_str()?)?, entry.path())))
-        .collect()
 }
 
 /// Returns the end that a state is, and its exit code.

@@ -1,9 +1,11 @@
 //! The alarm for a run that no longer moves.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use logcore::text::format_duration;
 use logcore::{AlertLevel, RunFacts};
+use logcore_health::INCIDENTS_FOLDER;
 use logcore_health::event::HealthKind;
 use logcore_health::stall::{Movement, StallWatch, Verdict};
 use logcore_health::stall_report::{StallReport, Surroundings, explain, write_report};
@@ -13,6 +15,7 @@ use logcore_pipeline::print_notice;
 use super::journal::Journal;
 use super::rank_watch::RankWatch;
 use super::watched_run::Look;
+use crate::logger::inner::LoggerInner;
 use crate::run::Run;
 
 /// Watches whether a run moves, if the config wants that.
@@ -114,7 +117,7 @@ impl StallAlarm {
         if look.run.is_open() {
             match write_report(look.run.dir(), &report) {
                 Ok(name) => {
-                    event.text.push_str(&format!("; see incidents/{name}"));
+                    event.text.push_str(&format!("; see {INCIDENTS_FOLDER}/{name}"));
                     event.incident = Some(name);
                 }
                 Err(error) => {
@@ -132,7 +135,7 @@ impl StallAlarm {
 
 /// Returns the newest values of the metrics about GPUs.
 fn gpu_values(look: &Look<'_>) -> Vec<(String, f64)> {
-    let averages = |logger: &std::sync::Arc<crate::logger::inner::LoggerInner>| logger.metrics().table().averages();
+    let averages = |logger: &Arc<LoggerInner>| logger.metrics().table().averages();
     let all = look.loggers.iter().flat_map(averages);
     all.filter(|(name, _)| name.contains("gpu")).collect()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use logcore::{AlertLevel, LogConfig, StopReason};
+use logcore_health::STOP_FILE;
 use logcore_health::agreement::{self, StopAgreement};
 use logcore_health::event::HealthKind;
 use logcore_pipeline::print_notice;
@@ -13,9 +14,6 @@ use super::journal::Journal;
 use super::rank_watch::RankWatch;
 use super::watched_run::Look;
 use crate::run::Run;
-
-/// Name of the file in the folder of a run that asks the run to stop.
-const STOP_FILE: &str = "STOP";
 
 /// The end of the job in seconds since 1970, which SLURM sets within an allocation.
 const SLURM_END: &str = "SLURM_JOB_END_TIME";

@@ -7,7 +7,6 @@ use logcore_health::event::Events;
 use serde_json::{Map, Value};
 
 use crate::StoredRun;
-use crate::health::EVENTS_FILE;
 use crate::report::health_data::{MAX_EVENT_BYTES, events_for_page, ranks_for_page};
 
 /// Time between two looks. Ranks write once a second, and a look asks the file system for each.
@@ -92,7 +91,7 @@ fn event_members(read: &Events) -> [(String, Value); 2] {
 }
 
 fn find_marks(run: &StoredRun) -> Vec<FileMark> {
-    let files = run.files_of(EVENTS_FILE).unwrap_or_default().into_values();
+    let files = run.event_files().unwrap_or_default().into_values();
     let mark = |path: PathBuf| {
         let metadata = path.symlink_metadata().ok();
         let mark = metadata.map(|metadata| (metadata.len(), metadata.modified().ok()));
