@@ -1,10 +1,10 @@
 //! The environment of a run, in W&B's form.
 
 use std::fs;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use logcore::RunFacts;
-use uuid::Uuid;
+use logcore::files::random_suffix;
 
 use crate::log_format::proto::{CpuRecord, EnvironmentRecord, GitRecord, GpuRecord, MemoryRecord, Timestamp};
 
@@ -64,9 +64,25 @@ pub(crate) fn is_of_this_user(environment: &EnvironmentRecord) -> bool {
 pub(crate) fn anonymous(started: SystemTime) -> EnvironmentRecord {
     EnvironmentRecord {
         started_at: Some(Timestamp::from_system(started)),
-        writer_id: Uuid::now_v7().to_string(),
+        writer_id: new_writer_id(SystemTime::now()),
         ..EnvironmentRecord::default()
     }
+}
+
+/// Returns a UUID of version 7 (RFC 9562, 5.7), which sorts by time, as W&B has them. These few digits
+/// are not worth a crate in every build.
+fn new_writer_id(now: SystemTime) -> String {
+    let millis = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let (random, rest) = (random_suffix(), random_suffix());
+    let (high, low) = ((millis >> 16) & 0xffff_ffff, millis & 0xffff);
+    format!(
+        "{high:08x}-{low:04x}-7{}-8{}-{}",
+        &random[..3],
+        &random[3..6],
+        &rest[..12]
+    )
 }
 
 /// Returns the name of the host.
@@ -76,4 +92,22 @@ fn host_name() -> String {
         .map(|name| name.trim().to_owned())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn ids_of_writers_are_uuids_that_sort_by_time() {
+        let at = |seconds| new_writer_id(UNIX_EPOCH + Duration::from_secs(seconds));
+        let (id, same_time, later) = (at(1_796_000_000), at(1_796_000_000), at(1_796_000_001));
+        let parts: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert_eq!((&id[14..15], &id[19..20]), ("7", "8"));
+        assert!(id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
+        assert!(id != same_time && id[..13] == same_time[..13] && id < later);
+    }
 }
