@@ -1,6 +1,6 @@
 //! Runs that are asked to stop. Each case is one or more child processes: this test program, run
 //! again.
-#![cfg(all(unix, feature = "file", feature = "jsonl"))]
+#![cfg(all(unix, feature = "file", feature = "health", feature = "jsonl"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,9 +19,6 @@ pub const INCIDENTS_FOLDER: &str = "incidents";
 /// folder of a run.
 pub const RANKS_FOLDER: &str = "ranks";
 
-/// Name of the file by which a person asks a run to stop, in the folder of the run.
-pub const STOP_FILE: &str = "STOP";
-
 pub mod agreement;
 pub mod event;
 pub mod rules;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use logcore::files::{EntryKind, Folder, FolderEntry};
 use logcore::{FileRank, RunManifest};
-use logcore_health::{EVENTS_FILE, INCIDENTS_FOLDER, RANKS_FOLDER, STOP_FILE};
+use logcore_health::{EVENTS_FILE, INCIDENTS_FOLDER, RANKS_FOLDER};
 use serde_json::Value;
 
 /// The content of a run's folder.
@@ -193,7 +193,7 @@ fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
     let is_lock = name
         .strip_prefix(RunManifest::LOCK)
         .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));
-    if is_lock || name == STOP_FILE || MLFLOW.contains(&name) {
+    if is_lock || name == RunManifest::STOP_FILE || MLFLOW.contains(&name) {
         return true;
     }
     let name = match name.rsplit_once('.') {

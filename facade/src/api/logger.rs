@@ -749,6 +749,7 @@ impl UnifiedLogger {
     /// let logger = facade::setup_logging(config)?;
     /// logger.log_metrics([("loss", f64::NAN)]);
     /// logger.flush()?;
+    /// # #[cfg(feature = "health")]
     /// assert!(logger.tripped("loss"));
     /// assert!(!logger.tripped("accuracy"));
     /// # Ok::<(), facade::LogError>(())

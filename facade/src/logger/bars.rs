@@ -42,6 +42,7 @@ impl BarState {
     }
 
     /// Returns the number of units that are done; 0 once the bar has ended.
+    #[cfg(feature = "health")]
     fn position(&self) -> u64 {
         self.meter.lock().as_ref().map_or(0, ProgressMeter::position)
     }
@@ -74,6 +75,7 @@ impl BarList {
     }
 
     /// Returns the sum of the positions of the open bars.
+    #[cfg(feature = "health")]
     pub(crate) fn position(&self) -> u64 {
         let open = self.0.iter().filter_map(Weak::upgrade);
         open.map(|bar| bar.position()).fold(0, u64::saturating_add)

@@ -16,6 +16,7 @@ use logcore::{
     Alert, AlertLevel, ConfigError, Count, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks,
     RunEnd, RunInfo, StopFlag, StopReason, WatchedLevels, is_logging_suppressed, redacted,
 };
+#[cfg(feature = "health")]
 use logcore_health::rules::TrippedMetrics;
 use logcore_pipeline::{
     DeferredArgument, DeferredMessage, LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation,
@@ -61,8 +62,6 @@ pub(crate) struct LoggerInner {
     probes: PerProcess<Mutex<Option<ProbeSet>>>,
     probe_thread: PerProcess<Mutex<Option<ProbeThread>>>,
     stop: StopFlag,
-    /// The metrics whose values a rule finds bad.
-    tripped: Arc<TrippedMetrics>,
     outcome: RunOutcome,
     /// Number of the logger's first set-up in the process; 0 before.
     first_setup: AtomicU64,
@@ -87,6 +86,9 @@ pub(crate) struct LoggerSettings {
     pub(crate) foreign_console_level: LevelFilter,
     /// `true` if a sink of the config takes alerts.
     takes_alerts: bool,
+    /// The metrics whose values a rule finds bad.
+    #[cfg(feature = "health")]
+    tripped: Arc<TrippedMetrics>,
 }
 
 impl LoggerSettings {
@@ -124,6 +126,8 @@ impl Default for LoggerSettings {
             levels: BTreeMap::new(),
             foreign_console_level: LevelFilter::Off,
             takes_alerts: false,
+            #[cfg(feature = "health")]
+            tripped: Arc::default(),
         }
     }
 }
@@ -141,7 +145,7 @@ struct LoggerEnding {
 
 impl LoggerInner {
     /// Returns a logger without sinks; [`LoggerInner::configure`] opens it.
-    pub(crate) fn new(name: &str, producer: Producer, stop: StopFlag, tripped: Arc<TrippedMetrics>) -> Self {
+    pub(crate) fn new(name: &str, producer: Producer, stop: StopFlag) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let gate = Arc::new(CallGate::new(name, producer));
         Self {
@@ -157,7 +161,6 @@ impl LoggerInner {
             probes: PerProcess::default(),
             probe_thread: PerProcess::default(),
             stop,
-            tripped,
             outcome: RunOutcome::new(),
             first_setup: AtomicU64::new(0),
             handles: AtomicUsize::new(0),
@@ -169,7 +172,7 @@ impl LoggerInner {
     /// Returns a logger of a program without a set-up: metrics stay in memory, warnings and errors
     /// go to stderr. [`Pipeline::connect`] and [`LoggerInner::configure`] open it.
     pub(crate) fn provisional(name: &str) -> Self {
-        let logger = Self::new(name, Producer::unconnected(name), StopFlag::default(), Arc::default());
+        let logger = Self::new(name, Producer::unconnected(name), StopFlag::default());
         logger
             .metrics
             .configure(&Arc::default(), 0, None, &Arc::new(Ledger::new()));
@@ -226,6 +229,8 @@ impl LoggerInner {
             levels,
             foreign_console_level,
             takes_alerts,
+            #[cfg(feature = "health")]
+            tripped: built.tripped,
         });
         let logger = Arc::downgrade(self);
         let deliver = move |report| match logger.upgrade() {
@@ -264,10 +269,6 @@ impl LoggerInner {
         &self.stop
     }
 
-    pub(crate) fn tripped(&self) -> &Arc<TrippedMetrics> {
-        &self.tripped
-    }
-
     /// Returns `true` if the run is to stop, as the program asks.
     pub(crate) fn is_stop_requested(&self) -> bool {
         stop_signal::note_question();
@@ -289,8 +290,15 @@ impl LoggerInner {
     }
 
     /// Returns `true` while a rule finds the values of a metric bad.
+    #[cfg(feature = "health")]
     pub(crate) fn is_tripped(&self, metric: &str) -> bool {
-        self.tripped.is_tripped(metric)
+        self.settings.load().tripped.is_tripped(metric)
+    }
+
+    /// Returns `false`: there are no rules.
+    #[cfg(not(feature = "health"))]
+    pub(crate) fn is_tripped(&self, _: &str) -> bool {
+        false
     }
 
     pub(crate) fn settings(&self) -> LoggerSettings {
@@ -907,7 +915,7 @@ impl LoggerInner {
     /// Returns a set-up logger without a pipeline, with these directives, that takes records of
     /// foreign targets up to `level`.
     pub(crate) fn for_routing(name: &str, level: LevelFilter, directives: &str) -> Self {
-        let logger = Self::new(name, Producer::disconnected(name), StopFlag::default(), Arc::default());
+        let logger = Self::new(name, Producer::disconnected(name), StopFlag::default());
         let mut settings = logger.settings();
         settings.rules.directives = directives.parse().unwrap();
         logger.settings.store(Arc::new(settings));

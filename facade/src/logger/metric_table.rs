@@ -457,6 +457,7 @@ impl MetricTable {
     }
 
     /// Returns the sum of the positions of all progresses that are kept.
+    #[cfg(feature = "health")]
     pub(crate) fn progress_position(&self) -> u64 {
         self.progress.position()
     }

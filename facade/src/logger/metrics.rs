@@ -37,6 +37,7 @@ pub(crate) struct MetricRecorder {
 }
 
 /// The progress of a logger. A logger that moves has other values a moment later.
+#[cfg(feature = "health")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Movement {
     /// The present step; `None` before this attempt has used one.
@@ -91,6 +92,7 @@ impl MetricRecorder {
     }
 
     /// Returns how far the logger has come.
+    #[cfg(feature = "health")]
     pub(crate) fn movement(&self) -> Movement {
         let table = self.table.lock();
         let (step, position) = (table.reached_step(), table.progress_position());

@@ -76,6 +76,7 @@ impl ProgressStack {
     }
 
     /// Returns the sum of the positions of the progresses that are kept.
+    #[cfg(feature = "health")]
     pub(crate) fn position(&self) -> u64 {
         let positions = self.outermost.iter().chain(&self.nested).map(|level| level.position);
         positions.fold(0, u64::saturating_add)
@@ -275,6 +276,7 @@ impl ProgressMeter {
         self.meter.due(now)
     }
 
+    #[cfg(feature = "health")]
     pub(crate) fn position(&self) -> u64 {
         self.meter.position()
     }

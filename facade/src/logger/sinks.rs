@@ -5,15 +5,18 @@
 //! it off. The config is part of the public contract.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "health")]
 use std::sync::Arc;
 
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
 use logcore::{ConfigError, EventKind, LogConfig, Ranks, RunInfo, StopFlag};
+#[cfg(feature = "health")]
 use logcore_health::rules::{FindingHook, RuleSink, TrippedMetrics};
 use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder, print_notice};
 use serde_json::Value;
 
+#[cfg(feature = "health")]
 use crate::run::Run;
 
 /// Name of the sink in which the rules look at the values; no plugin can have it.
@@ -28,6 +31,9 @@ pub(crate) struct BuiltSinks {
     pub(crate) first_step: u64,
     /// Number of the folder of their files, if the folder holds a name of the ring.
     pub(crate) folder: Option<FolderNumber>,
+    /// The metrics whose values a rule finds bad.
+    #[cfg(feature = "health")]
+    pub(crate) tripped: Arc<TrippedMetrics>,
 }
 
 impl BuiltSinks {
@@ -41,16 +47,17 @@ impl BuiltSinks {
 
     /// Adds the sink in which the rules look at the values of the logger. Its books are nobody's
     /// business: what it gets is delivered to nobody.
-    pub(crate) fn add_rules(&mut self, config: &LogConfig, run: &Arc<Run>, tripped: &Arc<TrippedMetrics>) {
+    #[cfg(feature = "health")]
+    pub(crate) fn add_rules(&mut self, config: &LogConfig, run: &Arc<Run>) {
         let logger: Arc<str> = config.name.as_str().into();
         let (of_hook, name) = (Arc::clone(run), Arc::clone(&logger));
         let hook = FindingHook::new(move |finding| {
-            of_hook.findings().push(&name, finding);
+            of_hook.health().findings().push(&name, finding);
             of_hook.bell().ring();
         });
-        let sink = RuleSink::new(&config.rules, &config.metrics_prefix, hook, Arc::clone(tripped));
+        let sink = RuleSink::new(&config.rules, &config.metrics_prefix, hook, Arc::clone(&self.tripped));
         if let Some(missing) = sink.missing_watch() {
-            run.findings().add_missing_watch(&logger, &missing);
+            run.health().findings().add_missing_watch(&logger, &missing);
         }
         self.sinks.push(NamedSink::new(RULES, LevelFilter::Off, Box::new(sink)));
     }
@@ -93,6 +100,8 @@ pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) ->
         levels: BTreeMap::new(),
         first_step: 0,
         folder: None,
+        #[cfg(feature = "health")]
+        tripped: Arc::default(),
     };
     for (name, options) in wanted_sinks(config, ranks)? {
         let sink = registry::build_sink(&name, &options, &context)?;

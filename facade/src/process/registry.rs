@@ -121,7 +121,6 @@ pub(crate) fn get_or_open(name: &str) -> Arc<LoggerInner> {
             &name,
             Producer::disconnected(&name),
             StopFlag::default(),
-            Arc::default(),
         ))
     })
 }

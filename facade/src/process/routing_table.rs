@@ -400,7 +400,6 @@ mod tests {
             name,
             Producer::disconnected(name),
             StopFlag::default(),
-            Arc::default(),
         ))
     }
 

@@ -209,11 +209,9 @@ impl ProcessState {
         let stop = live
             .as_ref()
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
-        let tripped = live
-            .as_ref()
-            .map_or_else(Arc::default, |logger| Arc::clone(logger.tripped()));
         let mut sinks = build_sinks(&config, entry.run().info(), &stop)?;
-        sinks.add_rules(&config, entry.run(), &tripped);
+        #[cfg(feature = "health")]
+        sinks.add_rules(&config, entry.run());
         sinks.open_console_to_foreign(foreign_on_console);
         let probes = ProbeSet::build(&config, &stop)?;
         let run = Arc::clone(entry.run());
@@ -227,7 +225,7 @@ impl ProcessState {
             Some(logger) => logger,
             None => {
                 let producer = self.pipeline(&run, &config, &sinks)?.producer(&config.name);
-                Arc::new(LoggerInner::new(&config.name, producer, stop, tripped))
+                Arc::new(LoggerInner::new(&config.name, producer, stop))
             }
         };
         self.name_ring(&run, &config, &mut sinks);
@@ -290,7 +288,8 @@ impl ProcessState {
         for logger in self.loggers.iter() {
             let config = entry.config(with_name(config, logger.name()));
             let mut sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
-            sinks.add_rules(&config, entry.run(), logger.tripped());
+            #[cfg(feature = "health")]
+            sinks.add_rules(&config, entry.run());
             sinks.open_console_to_foreign(foreign_on_console);
             let probes = ProbeSet::build(&config, logger.stop())?;
             built.push((Arc::clone(logger), config, sinks, probes));
@@ -319,7 +318,8 @@ impl ProcessState {
         // Calls that the ring still has are written before anything new.
         self.recover(&config, Some(logger.producer().writer_pid()));
         let mut sinks = build_sinks(&config, run.info(), logger.stop())?;
-        sinks.add_rules(&config, &run, logger.tripped());
+        #[cfg(feature = "health")]
+        sinks.add_rules(&config, &run);
         sinks.open_console_to_foreign(settings.foreign_console_level);
         let probes = ProbeSet::build(&config, logger.stop())?;
         if self.pipeline.is_none() {

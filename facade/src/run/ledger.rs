@@ -36,6 +36,7 @@ pub(crate) struct Account(usize);
 pub(crate) struct PhaseId(u64);
 
 /// The present use of time, for the thread that watches the run.
+#[cfg(feature = "health")]
 #[derive(Clone, Debug)]
 pub(crate) struct LedgerReading {
     /// The innermost use, by its name.
@@ -44,8 +45,6 @@ pub(crate) struct LedgerReading {
     pub(crate) may_be_long: bool,
     /// Time in which the thread that trains waited for data.
     pub(crate) data: Duration,
-    /// The longest time that a checkpoint took.
-    pub(crate) longest_checkpoint: Duration,
     /// The open phases of all threads, as `eval > forward`.
     pub(crate) open: Vec<String>,
 }
@@ -111,8 +110,14 @@ impl Ledger {
         self.book.lock().marks.clone()
     }
 
+    /// Returns the longest time that a checkpoint took.
+    pub(crate) fn longest_checkpoint(&self) -> Duration {
+        self.book.lock().longest_checkpoint
+    }
+
     /// Returns the present use of time. The stall that [`begin_stall`](Self::begin_stall) tells
     /// began at the latest reading with `has_moved`.
+    #[cfg(feature = "health")]
     pub(crate) fn read(&self, has_moved: bool) -> LedgerReading {
         let mut book = self.book.lock();
         book.book_all(Instant::now());
@@ -123,6 +128,7 @@ impl Ledger {
     }
 
     /// Moves the time since the last movement to `stall`, and books there until the next movement.
+    #[cfg(feature = "health")]
     pub(crate) fn begin_stall(&self) {
         self.book.lock().begin_stall(Instant::now());
     }
@@ -150,6 +156,7 @@ impl Ledger {
     }
 
     /// Returns the kernel's number of the thread that last updated a progress, if it is known.
+    #[cfg(feature = "health")]
     pub(crate) fn updater_tid(&self) -> Option<u32> {
         Some(self.updater_tid.load(Ordering::Relaxed)).filter(|tid| *tid != 0)
     }
@@ -283,6 +290,7 @@ struct LedgerBook {
     /// The time that this attempt has moved to `lost`.
     lost_here: Duration,
     /// The accounts at the last movement of the run.
+    #[cfg(feature = "health")]
     at_movement: Vec<Duration>,
     is_stalled: bool,
     longest_checkpoint: Duration,
@@ -359,6 +367,7 @@ impl LedgerBook {
             next_phase: 0,
             interval_began: now,
             lost_here: Duration::ZERO,
+            #[cfg(feature = "health")]
             at_movement: Vec::new(),
             is_stalled: false,
             longest_checkpoint: Duration::ZERO,
@@ -558,6 +567,7 @@ impl LedgerBook {
         }
     }
 
+    #[cfg(feature = "health")]
     fn note_movement(&mut self) {
         self.at_movement.clear();
         self.at_movement
@@ -565,6 +575,7 @@ impl LedgerBook {
         self.is_stalled = false;
     }
 
+    #[cfg(feature = "health")]
     fn begin_stall(&mut self, now: Instant) {
         self.book(self.thread, now);
         self.is_stalled = true;
@@ -580,6 +591,7 @@ impl LedgerBook {
         }
     }
 
+    #[cfg(feature = "health")]
     fn reading(&self) -> LedgerReading {
         let of_trainer = self.threads.iter().find(|phases| phases.thread == self.thread);
         let open_here = of_trainer.map_or(&[][..], |phases| &phases.open);
@@ -594,7 +606,6 @@ impl LedgerBook {
             now: self.accounts[now.0].name.to_string(),
             may_be_long: open_here.iter().any(is_long) || all.any(|phase| phase.account == IDLE),
             data: self.accounts[DATA.0].time,
-            longest_checkpoint: self.longest_checkpoint,
             open: self
                 .threads
                 .iter()

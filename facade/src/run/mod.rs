@@ -32,11 +32,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use logcore::{
-    ConfigError, Deadline, FileRank, LogConfig, LoggerEnd, Ranks, RunInfo, RunManifest, RunState, StopReason,
-    SupersededRows,
+    ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunManifest, RunState, StopReason, SupersededRows,
 };
 use logcore_pipeline::{ProcessLock, print_notice};
 
@@ -45,8 +43,9 @@ use self::folder::{Claim, NewFolders};
 use self::health::Health;
 pub(crate) use self::health::PendingWrite;
 use self::health::bell::Bell;
-use self::health::findings::FindingQueue;
 use self::health::stopping::StopTimes;
+#[cfg(feature = "health")]
+use self::health::vigil::RunHealth;
 pub(crate) use self::killed::note_killed;
 use self::ledger::Ledger;
 use self::ranks::Launch;
@@ -99,11 +98,9 @@ pub(crate) struct Run {
     ledger: Arc<Ledger>,
     stop: StopSwitch,
     stop_times: StopTimes,
-    /// Time without movement after which a stall is reported; `None` for never.
-    stall_after: Option<Duration>,
-    findings: FindingQueue,
     bell: Arc<Bell>,
-    file_rank: FileRank,
+    #[cfg(feature = "health")]
+    health: RunHealth,
 }
 
 /// A logger's way into a run, during its set-up. Dropping the value removes the folders that it has
@@ -132,7 +129,7 @@ impl Runs {
     fn enter_or_try(&self, config: &LogConfig, leaves_files: bool, is_trial: bool) -> Result<RunEntry, ConfigError> {
         let choice = RunChoice::of(config)?;
         page::check(config)?;
-        refuse_absent_spans(config)?;
+        refuse_absent_features(config)?;
         let live = self.live.iter().find(|live| is_same(&live.run.root, &config.log_dir));
         let mut entry = match live {
             Some(live) => {
@@ -396,7 +393,7 @@ impl RunEntry {
             info.note_wandb_run(wandb.clone());
         }
         // Ranks whose folders differ cannot agree on anything.
-        let needs_agreement = leaves_files && ranks.world_size.is_some_and(|size| size > 1);
+        let needs_agreement = cfg!(feature = "health") && leaves_files && ranks.world_size.is_some_and(|size| size > 1);
         let bell = Arc::default();
         let run = Run {
             root: config.log_dir.clone(),
@@ -410,11 +407,9 @@ impl RunEntry {
             is_open: AtomicBool::new(false),
             stop: StopSwitch::new(needs_agreement),
             stop_times: StopTimes::of(config),
-            // An invalid text was refused before.
-            stall_after: config.stall_duration().ok().flatten(),
-            findings: FindingQueue::default(),
             bell,
-            file_rank: FileRank::from_config(config),
+            #[cfg(feature = "health")]
+            health: RunHealth::of(config),
         };
         Ok(Self {
             run: Arc::new(run),
@@ -470,8 +465,9 @@ impl Run {
         &self.stop
     }
 
-    pub(crate) fn findings(&self) -> &FindingQueue {
-        &self.findings
+    #[cfg(feature = "health")]
+    pub(crate) fn health(&self) -> &RunHealth {
+        &self.health
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -488,25 +484,18 @@ impl Run {
         self.stop_times
     }
 
-    fn stall_after(&self) -> Option<Duration> {
-        self.stall_after
-    }
-
+    #[cfg(feature = "health")]
     fn rank(&self) -> u32 {
         self.ranks.rank
     }
 
+    #[cfg(feature = "health")]
     fn world_size(&self) -> Option<u32> {
         self.ranks.world_size
     }
 
     fn is_first_rank(&self) -> bool {
         self.ranks.is_first()
-    }
-
-    /// Returns the rank in the names of this process's files.
-    fn file_rank(&self) -> FileRank {
-        self.file_rank
     }
 
     /// Makes the folder of a run that was chosen without one, and takes its lock if other processes
@@ -555,14 +544,17 @@ fn is_same(one: &Path, other: &Path) -> bool {
             .canonicalize()
             .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
-/// Refuses a config that asks for the times of spans in a build that knows no spans.
-fn refuse_absent_spans(config: &LogConfig) -> Result<(), ConfigError> {
-    match config.span_metrics.first() {
-        Some(name) if !cfg!(feature = "tracing") => Err(ConfigError::new(
-            "span_metrics",
-            name,
-            "switch on the Cargo feature `tracing` of logcore-facade, or leave it empty",
-        )),
+
+/// Refuses a config that asks for the times of spans in a build that knows no spans, or for rules in one
+/// that knows no rules.
+fn refuse_absent_features(config: &LogConfig) -> Result<(), ConfigError> {
+    let refuse = |field: &str, value: String, feature: &str| {
+        let remedy = format!("switch on the Cargo feature `{feature}` of logcore-facade, or leave it empty");
+        Err(ConfigError::new(field, value, remedy))
+    };
+    match (config.span_metrics.first(), config.rules.first()) {
+        (Some(name), _) if !cfg!(feature = "tracing") => refuse("span_metrics", name.clone(), "tracing"),
+        (_, Some(rule)) if !cfg!(feature = "health") => refuse("rules", rule.name(), "health"),
         _ => Ok(()),
     }
 }

@@ -39,23 +39,6 @@ impl StopSwitch {
         }
     }
 
-    /// Returns `true` if other ranks have to agree.
-    pub(crate) fn needs_agreement(&self) -> bool {
-        self.needs_agreement
-    }
-
-    /// Returns the reason of a request for which the step is still open.
-    pub(crate) fn open_request(&self) -> Option<StopReason> {
-        let is_open = self.needs_agreement && self.from_step.load(Ordering::Relaxed) == NEVER;
-        is_open.then(|| self.reason()).flatten()
-    }
-
-    /// Lets the answer be yes from a step on, for the reason that the ranks have agreed on.
-    pub(crate) fn stop_from(&self, step: u64, reason: StopReason) {
-        *lock(&self.reason) = Some(reason);
-        self.from_step.store(step, Ordering::Relaxed);
-    }
-
     /// Answers the question of the program, which is at the step that `current_step` returns.
     #[inline]
     pub(crate) fn is_requested(&self, current_step: impl FnOnce() -> Option<u64>) -> bool {
@@ -83,6 +66,27 @@ impl StopSwitch {
     }
 }
 
+/// The agreement of several ranks.
+#[cfg(feature = "health")]
+impl StopSwitch {
+    /// Returns `true` if other ranks have to agree.
+    pub(crate) fn needs_agreement(&self) -> bool {
+        self.needs_agreement
+    }
+
+    /// Returns the reason of a request for which the step is still open.
+    pub(crate) fn open_request(&self) -> Option<StopReason> {
+        let is_open = self.needs_agreement && self.from_step.load(Ordering::Relaxed) == NEVER;
+        is_open.then(|| self.reason()).flatten()
+    }
+
+    /// Lets the answer be yes from a step on, for the reason that the ranks have agreed on.
+    pub(crate) fn stop_from(&self, step: u64, reason: StopReason) {
+        *lock(&self.reason) = Some(reason);
+        self.from_step.store(step, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +102,7 @@ mod tests {
         assert_eq!(switch.heard_reason(), Some(StopReason::File));
     }
 
+    #[cfg(feature = "health")]
     #[test]
     fn ranks_stop_at_the_agreed_step() {
         let switch = StopSwitch::new(true);

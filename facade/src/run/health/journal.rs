@@ -31,7 +31,7 @@ impl Journal {
     pub(super) fn new(run: &Arc<Run>) -> Self {
         Self {
             run: Arc::clone(run),
-            log: EventLog::new(run.dir(), run.file_rank()),
+            log: EventLog::new(run.dir(), run.health().file_rank),
             text_files: Vec::new(),
         }
     }

@@ -4,19 +4,34 @@
 //! | module | content |
 //! |---|---|
 //! | [`watched_run`] | one run: its record, and a look at it each second |
-//! | [`journal`] | what the health of a run has to say: events, lines, alerts |
+//! | [`stopping`] | the reasons to stop the run |
 //! | [`bell`] | calls the thread before its next look |
-//! | [`findings`] | what the rules find |
-//! | [`stopping`] | who asks the run to stop, and the step of all ranks |
-//! | [`stall`] | a run that no longer moves |
-//! | [`rank_watch`] | a rank that is slower than the others |
+//!
+//! With the feature `health`:
+//!
+//! | module | content |
+//! |---|---|
+//! | `vigil` | the watch over one run |
+//! | `journal` | what the health of a run has to say: events, lines, alerts |
+//! | `findings` | what the rules find |
+//! | `agreement` | the step at which all ranks stop |
+//! | `stall` | a run that no longer moves |
+//! | `rank_watch` | a rank that is slower than the others |
 
+#[cfg(feature = "health")]
+mod agreement;
 pub(super) mod bell;
-pub(super) mod findings;
+#[cfg(feature = "health")]
+mod findings;
+#[cfg(feature = "health")]
 mod journal;
+#[cfg(feature = "health")]
 mod rank_watch;
+#[cfg(feature = "health")]
 mod stall;
 pub(super) mod stopping;
+#[cfg(feature = "health")]
+pub(super) mod vigil;
 mod watched_run;
 
 use std::sync::Arc;

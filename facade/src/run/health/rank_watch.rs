@@ -10,7 +10,7 @@ use logcore_health::slot::{RankPhase, RankState, SlotFolder, mark_wait};
 use logcore_pipeline::print_notice;
 
 use super::journal::Journal;
-use super::watched_run::Look;
+use super::vigil::Look;
 use crate::run::Run;
 
 /// Ticks between two looks at the slots of the other ranks.

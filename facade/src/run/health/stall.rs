@@ -14,7 +14,7 @@ use logcore_pipeline::print_notice;
 
 use super::journal::Journal;
 use super::rank_watch::RankWatch;
-use super::watched_run::Look;
+use super::vigil::Look;
 use crate::logger::inner::LoggerInner;
 use crate::run::Run;
 
@@ -35,7 +35,7 @@ struct BegunStall {
 impl StallAlarm {
     pub(super) fn new(run: &Run) -> Self {
         Self {
-            watch: run.stall_after().map(StallWatch::new),
+            watch: run.health().stall_after.map(StallWatch::new),
             text: Vec::new(),
             begun: None,
         }

@@ -5,14 +5,11 @@ use std::time::{Duration, Instant};
 
 use logcore::{RunState, suppress_logging};
 
-use super::journal::Journal;
-use super::rank_watch::RankWatch;
-use super::stall::StallAlarm;
 use super::stopping::Stopping;
+#[cfg(feature = "health")]
+use super::vigil::Vigil;
 use crate::logger::inner::LoggerInner;
-use crate::logger::metrics::Movement;
 use crate::run::Run;
-use crate::run::ledger::LedgerReading;
 use crate::run::record::RunRecord;
 
 /// Time between two signs of life. Readers take a process for a live one within a minute of each.
@@ -37,24 +34,9 @@ pub(super) struct WatchedRun {
     pause: Duration,
     /// The newest checkpoint that is in `run.json`, in seconds since 1970.
     checkpoint: Option<f64>,
-    /// How far the loggers had come at the last look.
-    movement: Vec<(u64, Movement)>,
-    journal: Journal,
     stopping: Stopping,
-    stall: StallAlarm,
-    ranks: RankWatch,
-}
-
-/// A moment of a run, for the parts that look at it.
-pub(super) struct Look<'a> {
-    pub(super) run: &'a Run,
-    /// The open loggers, the oldest first.
-    pub(super) loggers: &'a [Arc<LoggerInner>],
-    /// The highest step of the loggers; `None` before this attempt has used one.
-    pub(super) step: Option<u64>,
-    /// `true` if a progress was updated or a step begun since the last look.
-    pub(super) has_moved: bool,
-    pub(super) reading: &'a LedgerReading,
+    #[cfg(feature = "health")]
+    vigil: Vigil,
 }
 
 impl WatchedRun {
@@ -65,11 +47,9 @@ impl WatchedRun {
             heard: Instant::now(),
             pause: FIRST_PAUSE,
             checkpoint: None,
-            movement: Vec::new(),
-            journal: Journal::new(&run),
             stopping: Stopping::new(&run),
-            stall: StallAlarm::new(&run),
-            ranks: RankWatch::new(&run),
+            #[cfg(feature = "health")]
+            vigil: Vigil::new(&run),
             run,
         }
     }
@@ -86,7 +66,8 @@ impl WatchedRun {
         if let Some(record) = &mut self.record {
             record.add_logger(logger.name());
         }
-        self.journal.add_logger(logger);
+        #[cfg(feature = "health")]
+        self.vigil.add_logger(logger);
         self.loggers.push(Arc::downgrade(logger));
     }
 
@@ -126,84 +107,33 @@ impl WatchedRun {
 
     /// Looks at the run, once a second.
     pub(super) fn tick(&mut self) {
-        self.run.findings().check_missing();
-        self.take_findings();
         let loggers = self.open_loggers();
-        let has_moved = self.note_movement(&loggers);
-        let (run, reading) = (Arc::clone(&self.run), self.run.ledger().read(has_moved));
-        let look = self.look(&run, &loggers, has_moved, &reading);
-        self.ranks.look(&look, &mut self.journal);
-        self.stopping.look(&look, &self.ranks, &mut self.journal);
-        self.stall.look(&look, &self.ranks, &mut self.journal);
+        self.stopping.look(&self.run, &loggers);
+        #[cfg(feature = "health")]
+        self.vigil.tick(&loggers);
     }
 
     /// Looks at what has been found, asked and saved since the last look.
     pub(super) fn attend(&mut self) {
-        self.take_findings();
         let checkpoint = self.run.ledger().checkpoints().last().map(|mark| mark.time);
         if checkpoint > self.checkpoint && self.heard.elapsed() >= LEAST_PAUSE {
             self.checkpoint = checkpoint;
             self.hear();
         }
-        if self.run.stop().reason().is_some() {
-            self.attend_stop();
-        }
-    }
-
-    fn attend_stop(&mut self) {
-        let loggers = self.open_loggers();
-        let (run, reading) = (Arc::clone(&self.run), self.run.ledger().read(false));
-        let look = self.look(&run, &loggers, false, &reading);
-        self.stopping.look(&look, &self.ranks, &mut self.journal);
-    }
-
-    fn look<'a>(
-        &self,
-        run: &'a Run,
-        loggers: &'a [Arc<LoggerInner>],
-        has_moved: bool,
-        reading: &'a LedgerReading,
-    ) -> Look<'a> {
-        Look {
-            run,
-            loggers,
-            step: loggers
-                .iter()
-                .filter_map(|logger| logger.metrics().movement().step)
-                .max(),
-            has_moved,
-            reading,
-        }
-    }
-
-    /// Returns `true` if a logger has come further since the last look.
-    fn note_movement(&mut self, loggers: &[Arc<LoggerInner>]) -> bool {
-        let now: Vec<_> = loggers
-            .iter()
-            .map(|logger| (logger.age(), logger.metrics().movement()))
-            .collect();
-        let has_moved = now.iter().any(|(age, movement)| {
-            let before = self.movement.iter().find(|(known, _)| known == age);
-            before.map_or(Movement::default(), |(_, before)| *before) != *movement
-        });
-        self.movement = now;
-        has_moved
-    }
-
-    /// Takes what the rules have found.
-    pub(super) fn take_findings(&mut self) {
-        let findings = self.run.findings().take();
-        if !findings.is_empty() {
+        #[cfg(feature = "health")]
+        {
             let loggers = self.open_loggers();
-            self.journal.take_findings(&loggers, findings);
+            self.vigil.take_findings(&loggers);
+            if self.run.stop().reason().is_some() {
+                self.vigil.attend_stop(&loggers);
+            }
         }
     }
 
-    pub(super) fn end(mut self, state: RunState, exit_code: i32, last_step: Option<u64>) {
-        self.take_findings();
-        self.stopping.end(&self.run, last_step, &mut self.journal);
-        self.journal.end(state, last_step);
-        self.ranks.end(last_step);
+    pub(super) fn end(self, state: RunState, exit_code: i32, last_step: Option<u64>) {
+        #[cfg(feature = "health")]
+        self.vigil.end(state, last_step);
+        self.stopping.end(&self.run);
         if let Some(mut record) = self.record {
             record.note_progress(last_step);
             record.end(state, exit_code);
