@@ -202,6 +202,29 @@ fn a_rule_speaks_at_most_once_a_minute_a_metric() {
 }
 
 #[test]
+fn an_episode_that_was_too_early_to_be_told_is_told_if_it_lasts() {
+    let mut rules = Rules::new(&[Rule {
+        nan: true,
+        window: 10,
+        ..rule("*")
+    }]);
+    // A row a second: one bad value, and from step 20 on no good one any more.
+    for step in 0..200 {
+        let loss = if step == 5 || step >= 20 { f64::NAN } else { 1.0 };
+        rules.log(step, &[("metrics/loss", loss)]);
+    }
+    assert_eq!(
+        rules.deliver(),
+        [
+            "loss is NaN at step 5, after 1 (rule *-nan)",
+            "loss is finite again at step 15 (rule *-nan)",
+            "loss is NaN at step 65, after 1 (rule *-nan)",
+        ]
+    );
+    assert!(rules.tripped.is_tripped("loss"));
+}
+
+#[test]
 fn an_incident_has_200_rows_before_and_after_and_comes_when_they_are_complete() {
     let mut rules = Rules::new(&[]);
     for step in 0..2000_u64 {

@@ -205,12 +205,14 @@ impl WatchedRule {
                         .get_or_insert_with(|| EpisodeEnd::new(&self.facts, step, now))
                         .add(&metric.name, None, None);
                 }
-            } else if metric.quiet_checks >= self.limit && !metric.is_open {
-                metric.is_open = true;
-                tripped.open_episode(&metric.name);
-                metric.is_told = metric.checks_since_told >= QUIET_CHECKS;
-                if metric.is_told {
-                    metric.checks_since_told = 0;
+            } else if metric.quiet_checks >= self.limit {
+                if !std::mem::replace(&mut metric.is_open, true) {
+                    metric.is_told = false;
+                    tripped.open_episode(&metric.name);
+                }
+                // One that was too early to be told is told later, if it lasts.
+                if !metric.is_told && metric.checks_since_told >= QUIET_CHECKS {
+                    (metric.is_told, metric.checks_since_told) = (true, 0);
                     began.get_or_insert_with(|| Episode::new(&self.facts, step, now)).add(
                         &metric.name,
                         None,
@@ -288,6 +290,21 @@ mod tests {
         assert!(tripped.is_tripped("val/loss") && !tripped.is_tripped("val/*"));
         watch.end();
         assert!(!tripped.is_tripped("val/loss") && texts(&watch, 5).is_empty());
+    }
+
+    #[test]
+    fn an_episode_that_was_too_early_to_be_told_is_told_if_it_lasts() {
+        let (watch, facts) = watch("loss", &Arc::default());
+        let slot = watch.add_metric(&facts, &"loss".into(), 0);
+        slot.note_value(1);
+        let first = texts(&watch, 5);
+        slot.note_value(2);
+        assert_eq!((first.len(), texts(&watch, 50).len()), (1, 1));
+        let later = texts(&watch, 200);
+        assert_eq!(
+            later,
+            ["loss has had no value for 2s, since step 2 (rule loss-missing)"]
+        );
     }
 
     #[test]

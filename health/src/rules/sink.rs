@@ -314,8 +314,10 @@ impl RuleSink {
             let (rule, value) = (watch.rule, Some(found.value));
             let facts = &self.rules[rule];
             match found.change {
-                Change::Began(usual) => {
-                    self.tripped.open_episode(name);
+                Change::Began(usual) | Change::Lasts(usual) => {
+                    if matches!(found.change, Change::Began(_)) {
+                        self.tripped.open_episode(name);
+                    }
                     if !watch.tell(time) {
                         continue;
                     }

@@ -43,6 +43,8 @@ enum Test {
 pub(super) enum Change {
     /// An episode began. The number is what was usual.
     Began(Option<f64>),
+    /// The open episode, which was too early to be told, goes on.
+    Lasts(Option<f64>),
     /// The open episode ended. A number is the level that counts as usual from now on.
     Ended(Option<f64>),
 }
@@ -146,9 +148,10 @@ impl Watch {
             Verdict::Silent => None,
             Verdict::Bad(usual) => {
                 self.good = 0;
-                let began = !self.is_open;
-                self.is_open = true;
-                began.then_some(Change::Began(usual))
+                match std::mem::replace(&mut self.is_open, true) {
+                    false => Some(Change::Began(usual)),
+                    true => (!self.is_told).then_some(Change::Lasts(usual)),
+                }
             }
             Verdict::Good => {
                 self.good += 1;
@@ -181,12 +184,13 @@ mod tests {
         Watch::new(0, &condition, 10, || unreachable!("the condition is not `missing`"))
     }
 
-    /// Returns the places of values at which an episode began or ended.
+    /// Returns the places of values at which an episode began or ended. Each episode is told.
     fn changes(watch: &mut Watch, values: &[f64]) -> Vec<(usize, Change)> {
         let (mut scratch, mut last) = (Vec::new(), f64::NAN);
         let mut changes = Vec::new();
         for (at, value) in values.iter().enumerate() {
             changes.extend(watch.observe(*value, last, 0, &mut scratch).map(|change| (at, change)));
+            watch.is_told = true;
             if value.is_finite() {
                 last = *value;
             }
