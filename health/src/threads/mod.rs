@@ -263,6 +263,22 @@ impl ThreadReading {
     }
 }
 
+/// Returns the function of the kernel in which a thread of this process waits; `None` if the thread
+/// runs or is gone, or if this cannot be read.
+///
+/// ```
+/// # #[cfg(target_os = "linux")] {
+/// let own = std::fs::read_link("/proc/thread-self").unwrap();
+/// let tid = own.file_name().unwrap().to_str().unwrap().parse().unwrap();
+/// assert_eq!(logcore_health::threads::find_kernel_wait(tid), None, "this very thread runs");
+/// # }
+/// ```
+#[must_use]
+pub fn find_kernel_wait(tid: u32) -> Option<String> {
+    let thread = Path::new("/proc/self/task").join(tid.to_string());
+    read_kernel_wait(&thread).ok().flatten()
+}
+
 /// Functions of the kernel in which the threads of a paused container wait; the last one holds the
 /// one before where the compiler has put them together. A thread that a signal has stopped may be
 /// in the last one, too.
@@ -320,23 +336,29 @@ fn read_thread(process: &Path, tid: u32, has_known_calls: bool) -> Option<(Threa
             false
         }
     };
-    match read(&folder, "wchan") {
-        // The kernel gives this for a thread that runs, and for all threads to those who may not
-        // know.
-        Ok(name) if matches!(name.trim(), "" | "0") => {
-            if reading.state != Some('R') {
-                let cause = if has_call {
-                    "the kernel does not tell"
-                } else {
-                    "not permitted"
-                };
-                reading.unread.push(format!("wchan: {cause}"));
-            }
+    match read_kernel_wait(&folder) {
+        Ok(None) if reading.state != Some('R') => {
+            let cause = if has_call {
+                "the kernel does not tell"
+            } else {
+                "not permitted"
+            };
+            reading.unread.push(format!("wchan: {cause}"));
         }
-        Ok(name) => reading.kernel_wait = Some(to_short_line(name.trim(), MAX_FILE_CHARS).into_owned()),
+        Ok(function) => reading.kernel_wait = function,
         Err(error) => reading.unread.push(format!("wchan: {error}")),
     }
     Some((reading, started))
+}
+
+/// Reads the function of the kernel in which a thread waits; `None` for a thread that runs, and for
+/// all threads to those who may not know.
+fn read_kernel_wait(thread: &Path) -> io::Result<Option<String>> {
+    let name = read(thread, "wchan")?;
+    Ok(match name.trim() {
+        "" | "0" => None,
+        name => Some(to_short_line(name, MAX_FILE_CHARS).into_owned()),
+    })
 }
 
 /// Reads a small file of `/proc`. Bytes that are no text are replaced.

@@ -9,11 +9,12 @@ use logcore_pipeline::ForkMutex;
 pub(crate) struct Bell(ForkMutex<Option<Box<dyn Fn() + Send>>>);
 
 impl Bell {
-    /// Calls `answer` at each ring, from now on. The answer must not wait.
-    pub(super) fn call(&self, answer: impl Fn() + Send + 'static) {
+    /// Sets the function that each ring calls from now on. The function must not wait.
+    pub(super) fn set_answer(&self, answer: impl Fn() + Send + 'static) {
         *self.0.lock() = Some(Box::new(answer));
     }
 
+    /// Rings: the thread looks at the run as soon as it can.
     pub(crate) fn ring(&self) {
         if let Some(answer) = &*self.0.lock() {
             answer();

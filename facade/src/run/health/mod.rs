@@ -108,7 +108,7 @@ impl Health {
     pub(super) fn begin(&self, run: &Arc<Run>, record: Option<RunRecord>) {
         let sender = self.0.clone();
         let weak = Arc::downgrade(run);
-        run.bell().call(move || {
+        run.bell().set_answer(move || {
             if let Some(run) = weak.upgrade() {
                 let _ = sender.send(Request::Attend(run));
             }

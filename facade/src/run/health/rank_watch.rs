@@ -7,6 +7,7 @@ use logcore_health::agreement::agreed_step;
 use logcore_health::event::HealthKind;
 use logcore_health::skew::{SkewChange, SkewWatch, StepGauge, first_stopped};
 use logcore_health::slot::{RankPhase, RankState, SlotFolder, mark_wait};
+use logcore_health::threads::find_kernel_wait;
 use logcore_pipeline::print_notice;
 
 use super::journal::Journal;
@@ -190,15 +191,6 @@ impl RankSlots {
 /// Returns the mark of what the thread that trains waits for in the kernel; 0 if for nothing, or if
 /// this cannot be read.
 fn read_wait(run: &Run) -> u16 {
-    let path = run
-        .ledger()
-        .updater_tid()
-        .map(|tid| format!("/proc/self/task/{tid}/wchan"));
-    let wait = path
-        .and_then(|path| std::fs::read_to_string(path).ok())
-        .unwrap_or_default();
-    match wait.trim() {
-        "" | "0" => 0,
-        wait => mark_wait(wait),
-    }
+    let wait = run.ledger().updater_tid().and_then(find_kernel_wait);
+    wait.map_or(0, |function| mark_wait(&function))
 }
