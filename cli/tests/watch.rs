@@ -267,7 +267,7 @@ fn a_rank_is_looked_at_by_its_own_lock() {
 
 #[test]
 fn ranks_that_move_or_evaluate_do_not_stall() {
-    let run = LiveRun::start(&own_host(), 1);
+    let run = LiveRun::start(&own_host(), 2);
     let mut slots = SlotFolder::new(&run.dir());
     let mut state = RankState::new(0, 2);
     (state.step, state.phase) = (Some(1), RankPhase::Eval);
