@@ -3,6 +3,7 @@
 #![cfg(all(unix, feature = "file", feature = "health", feature = "jsonl"))]
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -217,7 +218,6 @@ fn a_signal_asks_a_program_that_asks() {
 fn a_program_that_never_asks_ends_as_before() {
     let mut running = Running::start("silent");
     running.send(libc::SIGTERM);
-    use std::os::unix::process::ExitStatusExt as _;
     assert_eq!(running.end()[0].signal(), Some(libc::SIGTERM));
     assert_eq!(running.state(), RunState::Interrupted);
 }
