@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logcore::{Deadline, EventKind, MetricBatch, MetricValue, Rule, RuleAnswer, Sink as _};
-use logcore_health::rules::{Finding, Incident, RuleSink, TrippedMetrics, write_incident};
+use logcore_health::rules::{Finding, Incident, RuleSink, TrippedMetrics, incident_file_name, write_incident};
 use proptest::prelude::*;
 
 /// A sink, and what it has found.
@@ -359,7 +359,7 @@ fn a_file_holds_the_episode_the_rows_and_the_lines() {
     let run = tempfile::tempdir().unwrap();
     let lines = ["12:00 WARN \u{202e}one".to_owned()];
     let name = write_incident(run.path(), incident, &lines, 3, 2).unwrap();
-    assert_eq!(name, "2-any-nan-rank3.json");
+    assert_eq!(name, "2-any-nan-rank3-attempt2.json");
     let text = std::fs::read_to_string(run.path().join("incidents").join(name)).unwrap();
     assert!(!text.contains('\u{202e}'));
     let file: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -403,6 +403,16 @@ fn a_file_overwrites_nothing_and_a_run_has_100() {
         "precious"
     );
     assert_eq!(names(&folder).len(), 100);
+}
+
+#[test]
+fn the_file_has_the_name_that_was_told_also_where_an_attempt_comes_to_the_step_again() {
+    let run = tempfile::tempdir().unwrap();
+    let incident = incident_of("*", 7);
+    for attempt in 1..=3 {
+        let name = write_incident(run.path(), &incident, &[], 0, attempt).unwrap();
+        assert_eq!(name, incident_file_name(Some(7), "*-nan", 0, attempt));
+    }
 }
 
 #[cfg(unix)]
@@ -455,7 +465,7 @@ proptest! {
             names.sort_unstable();
             prop_assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
         }
-        let name = logcore_health::rules::incident_file_name(Some(step), &pattern, 1);
+        let name = incident_file_name(Some(step), &pattern, 1, 2);
         prop_assert!(name.strip_suffix(".json").unwrap().bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')));
     }
 }

@@ -156,18 +156,20 @@ impl Serialize for IncidentRow<'_> {
 }
 
 /// Returns the name of an incident's file, if no other has it: `<step>-<rule>.json`, of the
-/// characters `a-z0-9_-`. Ranks above 0 have theirs in the name.
+/// characters `a-z0-9_-`. Ranks above 0 have theirs in the name, and so have later attempts, which
+/// may come to the same step again.
 ///
 /// ```
 /// use logcore_health::rules::incident_file_name;
 ///
-/// assert_eq!(incident_file_name(Some(5120), "loss-spike", 0), "5120-loss-spike.json");
-/// assert_eq!(incident_file_name(Some(7), "*-nan", 3), "7-any-nan-rank3.json");
-/// assert_eq!(incident_file_name(None, "Val/../Loss-missing", 0), "start-val____loss-missing.json");
+/// assert_eq!(incident_file_name(Some(5120), "loss-spike", 0, 1), "5120-loss-spike.json");
+/// assert_eq!(incident_file_name(Some(7), "*-nan", 3, 2), "7-any-nan-rank3-attempt2.json");
+/// let name = incident_file_name(None, "Val/../Loss-missing", 0, 1);
+/// assert_eq!(name, "start-val____loss-missing.json");
 /// ```
 #[must_use]
-pub fn incident_file_name(step: Option<u64>, rule: &str, rank: u32) -> String {
-    file_name(step, rule, rank, 1)
+pub fn incident_file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32) -> String {
+    file_name(step, rule, rank, attempt, 1)
 }
 
 /// Writes an incident to the folder of a run, and returns the name of the file in its subfolder
@@ -230,7 +232,7 @@ pub fn write_incident(
     // A reader never finds a part of a file under its final name.
     let temporary = PathBuf::from(format!(".logcore-{}.tmp", random_suffix()));
     let written = write_file(&folder, &temporary, incident, lines, rank, attempt)
-        .and_then(|()| give_name(&folder, &temporary, &incident.episode, rank));
+        .and_then(|()| give_name(&folder, &temporary, &incident.episode, rank, attempt));
     if written.is_err() {
         // The error that is returned matters more than one of this call.
         let _ = folder.remove_file(&temporary);
@@ -311,11 +313,10 @@ impl<'a> From<&'a Breach> for HeadMetric<'a> {
 }
 
 /// Renames a file to the first name that nothing has, and returns the name.
-fn give_name(folder: &Folder, temporary: &Path, episode: &Episode, rank: u32) -> io::Result<String> {
-    // Other ranks and attempts may take names at the same time; there are not many more files than
-    // incidents.
+fn give_name(folder: &Folder, temporary: &Path, episode: &Episode, rank: u32, attempt: u32) -> io::Result<String> {
+    // Several loggers may have found the same; there are not many more files than incidents.
     for number in 1..=10 * MAX_INCIDENTS {
-        let name = file_name(episode.step, &episode.rule, rank, number);
+        let name = file_name(episode.step, &episode.rule, rank, attempt, number);
         match folder.rename_new(temporary, Path::new(&name)) {
             Ok(()) => return Ok(name),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -325,7 +326,7 @@ fn give_name(folder: &Folder, temporary: &Path, episode: &Episode, rank: u32) ->
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-fn file_name(step: Option<u64>, rule: &str, rank: u32, number: usize) -> String {
+fn file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32, number: usize) -> String {
     let mut name = step.map_or_else(|| "start".to_owned(), |step| step.to_string());
     name.push('-');
     let mut rule_name = String::new();
@@ -341,6 +342,9 @@ fn file_name(step: Option<u64>, rule: &str, rank: u32, number: usize) -> String 
     name += &rule_name[rule_name.len().saturating_sub(MAX_RULE_BYTES)..];
     if rank > 0 {
         name += &format!("-rank{rank}");
+    }
+    if attempt > 1 {
+        name += &format!("-attempt{attempt}");
     }
     if number > 1 {
         name += &format!("-{number}");

@@ -83,7 +83,9 @@ impl Journal {
         let mut event = self.event(HealthKind::Rule, AlertLevel::Warn, episode.text(), episode.step);
         let first = episode.breaches.first();
         event.usual = first.and_then(|first| first.usual);
-        event.incident = Some(incident_file_name(episode.step, &episode.rule, self.run.rank()));
+        let attempt = self.run.info().attempt();
+        let name = incident_file_name(episode.step, &episode.rule, self.run.rank(), attempt);
+        event.incident = Some(name);
         if episode.then != RuleAnswer::Warn
             && let Some(logger) = logger
         {
