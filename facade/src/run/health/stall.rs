@@ -103,34 +103,43 @@ impl StallAlarm {
             threads: begun.reader.read_threads(),
             surroundings: Surroundings::read(&begun.reader),
         };
-        let mut text = format!("the run has not moved for {}", format_duration(report.quiet));
-        if let Some(step) = look.step {
-            text.push_str(&format!(", since step {step}"));
-        }
-        if let Some(first) = &report.first_stopped {
-            text.push_str(&format!("; rank {} stopped first", first.rank));
-        }
-        if let Some(wait) = explain(&report.threads).first() {
-            text.push_str(&format!("; {wait}"));
-        }
-        let mut event = journal.event(HealthKind::Stall, AlertLevel::Warn, text, look.step);
-        if look.run.is_open() {
-            match write_report(look.run.dir(), &report) {
-                Ok(name) => {
-                    event.text.push_str(&format!("; see {INCIDENTS_FOLDER}/{name}"));
-                    event.incident = Some(name);
-                }
-                Err(error) => {
-                    let dir = look.run.dir().display();
-                    print_notice(
-                        &format!("stall report {dir}"),
-                        &format!("cannot write the report of a stall in {dir}: {error}"),
-                    );
-                }
-            }
+        let mut event = journal.event(HealthKind::Stall, AlertLevel::Warn, describe(&report), look.step);
+        if let Some(name) = save(look.run, &report) {
+            event.text.push_str(&format!("; see {INCIDENTS_FOLDER}/{name}"));
+            event.incident = Some(name);
         }
         journal.alarm(look.loggers, "The run stalls", event);
     }
+}
+
+/// Returns one line about a stall.
+fn describe(report: &StallReport) -> String {
+    let mut text = format!("the run has not moved for {}", format_duration(report.quiet));
+    if let Some(step) = report.last_step {
+        text.push_str(&format!(", since step {step}"));
+    }
+    if let Some(first) = &report.first_stopped {
+        text.push_str(&format!("; rank {} stopped first", first.rank));
+    }
+    if let Some(wait) = explain(&report.threads).first() {
+        text.push_str(&format!("; {wait}"));
+    }
+    text
+}
+
+/// Writes a report into the folder of a run, if the run has one; returns the name of the file.
+fn save(run: &Run, report: &StallReport) -> Option<String> {
+    if !run.is_open() {
+        return None;
+    }
+    let written = write_report(run.dir(), report).inspect_err(|error| {
+        let dir = run.dir().display();
+        print_notice(
+            &format!("stall report {dir}"),
+            &format!("cannot write the report of a stall in {dir}: {error}"),
+        );
+    });
+    written.ok()
 }
 
 /// Returns the newest values of the metrics about GPUs.
