@@ -38,8 +38,7 @@ pub(super) fn run(arguments: &SnapArguments, log_dir: &Path, output: &mut Output
 /// Returns the paths of the rings of a process, a run, or a ring itself.
 fn find_rings(process_or_run: &str, log_dir: &Path) -> Result<Vec<PathBuf>> {
     let path = Path::new(process_or_run);
-    let is_elsewhere = path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir());
-    if is_elsewhere && !path.is_dir() {
+    if path.symlink_metadata().is_ok() && !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     if let Ok(pid) = process_or_run.parse() {
@@ -86,7 +85,7 @@ fn print_snapshot(snapshot: &RingSnapshot, output: &mut Output) {
         was_written = call.is_written;
         output.line(text_of(call));
     }
-    for (count, what) in [
+    for (count, cause) in [
         (snapshot.overwritten, "older ones were overwritten while they were read"),
         (snapshot.unfinished, "calls had begun and were not complete"),
         (
@@ -95,7 +94,7 @@ fn print_snapshot(snapshot: &RingSnapshot, output: &mut Output) {
         ),
     ] {
         if count > 0 {
-            output.line(format!("--- {count} {what} ---"));
+            output.line(format!("--- {count} {cause} ---"));
         }
     }
 }
