@@ -12,7 +12,8 @@
 /// Name of the file with the [events](event) of rank 0, in the folder of a run.
 pub const EVENTS_FILE: &str = "events.jsonl";
 
-/// Name of the folder with a file for each incident of a rule and each stall, in the folder of a run.
+/// Name of the folder with a file for each incident of a rule and each stall, in the folder of a
+/// run.
 pub const INCIDENTS_FOLDER: &str = "incidents";
 
 /// Name of the folder with the [slots](slot) of the ranks and their [agreement] to stop, in the

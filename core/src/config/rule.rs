@@ -11,8 +11,8 @@ use crate::ConfigError;
 /// `below`, `spike`, `flat` or `missing`.
 ///
 /// Values that meet the condition one after another are one episode, which is reported once. The
-/// episode ends after `window` values that do not meet the condition; one of `missing` ends with the
-/// next value.
+/// episode ends after `window` values that do not meet the condition; one of `missing` ends with
+/// the next value.
 ///
 /// ```
 /// use logcore::{LogConfig, Rule, RuleAnswer};

@@ -1,4 +1,5 @@
-//! A training whose loss spikes, and that stops well: at SIGTERM, after `touch …/STOP`, or at a NaN.
+//! A training whose loss spikes, and that stops well: at SIGTERM, after `touch …/STOP`, or at a
+//! NaN.
 //!
 //! ```sh
 //! cargo run -p examples --bin health

@@ -3,7 +3,8 @@
 //! A [`RuleSink`] on the writer's thread looks at each value of a logger. A value that meets the
 //! condition of a rule opens an episode of that rule and metric, which is told once, as a
 //! [`Finding`], and which ends after `window` values that do not meet the condition; an episode of
-//! `missing` ends with the next value. For each episode that was told, an [`Incident`] holds the 200 rows before and after it, for [`write_incident`].
+//! `missing` ends with the next value. For each episode that was told, an [`Incident`] holds the
+//! 200 rows before and after it, for [`write_incident`].
 //!
 //! | condition | met by |
 //! |---|---|

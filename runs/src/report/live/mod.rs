@@ -106,8 +106,8 @@ pub struct LiveMedia {
 #[non_exhaustive]
 pub struct LiveNews {
     /// `run`: a run is new, or its state has changed. `gone`: its folder is gone. `list`: the page
-    /// lists the runs again. `rows`: rows, lines, events or states of ranks have come. `reload`: the
-    /// page asks for the run again.
+    /// lists the runs again. `rows`: rows, lines, events or states of ranks have come. `reload`:
+    /// the page asks for the run again.
     pub kind: &'static str,
     /// Key of the run; empty for a `list`.
     pub key: String,
