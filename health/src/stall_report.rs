@@ -24,7 +24,7 @@ pub const MAX_REPORTS: usize = 100;
 /// Whatever is not known is empty or `None`, and is left out of the text. Texts are escaped.
 ///
 /// ```
-/// use logcore_health::stall_report::{StallReport, Surroundings};
+/// use logcore_health::stall_report::{StallReport, Surroundings, write_report};
 /// use logcore_health::threads::ThreadReader;
 /// use std::time::{Duration, SystemTime};
 ///
@@ -49,6 +49,12 @@ pub const MAX_REPORTS: usize = 100;
 /// let text = report.to_string();
 /// assert!(text.starts_with("The run trainer-k3v9q2ab has not moved for 10:00.\n"), "{text}");
 /// assert!(text.contains("last step      1200\n") && text.contains("py-spy dump --pid"), "{text}");
+///
+/// let run = tempfile::tempdir()?;
+/// let name = write_report(run.path(), &report)?;
+/// assert!(name.starts_with("stall-") && name.ends_with("-rank3.txt"), "{name}");
+/// assert_eq!(std::fs::read_to_string(run.path().join("incidents").join(name))?, text);
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct StallReport {

@@ -39,6 +39,18 @@ impl StoredRun {
 
     /// Returns the files with events, by rank, for readers that follow them.
     ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_runs::StoredRun;
+    /// use std::fs;
+    ///
+    /// fs::write(folder.path().join("events.rank3.jsonl"), "").unwrap();
+    /// fs::write(folder.path().join("run.json"), "{}").unwrap();
+    /// let files = StoredRun::open(folder.path())?.event_files()?;
+    /// assert_eq!(files.keys().copied().collect::<Vec<_>>(), [3]);
+    /// # Ok::<(), logcore_runs::RunError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the folder cannot be read.

@@ -59,6 +59,15 @@ impl StoredRun {
     }
 
     /// Returns the number of the newest attempt, from 1.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_runs::StoredRun;
+    ///
+    /// std::fs::write(folder.path().join("run.json"), r#"{"attempts":[{},{}]}"#).unwrap();
+    /// assert_eq!(StoredRun::open(folder.path())?.newest_attempt(), 2);
+    /// # Ok::<(), logcore_runs::RunError>(())
+    /// ```
     #[must_use]
     pub fn newest_attempt(&self) -> u32 {
         u32::try_from(self.manifest.attempts.len().max(1)).unwrap_or(u32::MAX)
