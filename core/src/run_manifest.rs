@@ -170,8 +170,8 @@ impl RunManifest {
     /// Name of the file.
     pub const FILE: &'static str = "run.json";
 
-    /// Name of the file beside `run.json` by which a person asks the run to stop. Its content counts for
-    /// nothing.
+    /// Name of the file beside `run.json` by which a person asks the run to stop. Its content
+    /// counts for nothing.
     pub const STOP_FILE: &'static str = "STOP";
 
     /// Name of the file that rank 0 of a live run holds a lock on.

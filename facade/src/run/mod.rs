@@ -545,8 +545,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
             .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
-/// Refuses a config that asks for the times of spans in a build that knows no spans, or for rules in one
-/// that knows no rules.
+/// Refuses a config that asks for the times of spans in a build that knows no spans, or for rules
+/// in one that knows no rules.
 fn refuse_absent_features(config: &LogConfig) -> Result<(), ConfigError> {
     let refuse = |field: &str, value: String, feature: &str| {
         let remedy = format!("switch on the Cargo feature `{feature}` of logcore-facade, or leave it empty");

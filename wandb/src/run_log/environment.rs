@@ -69,8 +69,8 @@ pub(crate) fn anonymous(started: SystemTime) -> EnvironmentRecord {
     }
 }
 
-/// Returns a UUID of version 7 (RFC 9562, 5.7), which sorts by time, as W&B has them. These few digits
-/// are not worth a crate in every build.
+/// Returns a UUID of version 7 (RFC 9562, 5.7), which sorts by time, as W&B has them. These few
+/// digits are not worth a crate in every build.
 fn new_writer_id(now: SystemTime) -> String {
     let millis = now
         .duration_since(UNIX_EPOCH)

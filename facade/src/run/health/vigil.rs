@@ -15,7 +15,8 @@ use crate::logger::metrics::Movement;
 use crate::run::Run;
 use crate::run::ledger::LedgerReading;
 
-/// What the watch over a run needs of the config of its first logger, and what waits for it.
+/// The settings of the watch over a run, from the config of its first logger, and the findings that
+/// wait for it.
 #[derive(Debug)]
 pub(crate) struct RunHealth {
     /// Time without movement after which a stall is reported; `None` for never.
