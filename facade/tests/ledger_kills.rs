@@ -31,7 +31,9 @@ impl Stopwatch {
     fn note(&mut self, use_of_time: &str, step: u64) {
         let seconds = self.lap.elapsed().as_secs_f64();
         self.lap = Instant::now();
-        writeln!(self.file, "{use_of_time} {step} {seconds}").unwrap();
+        // In one write, so that a kill leaves no part of a line.
+        let line = format!("{use_of_time} {step} {seconds}\n");
+        self.file.write_all(line.as_bytes()).unwrap();
     }
 }
 
