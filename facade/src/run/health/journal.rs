@@ -99,7 +99,7 @@ impl Journal {
     pub(super) fn end(&mut self, state: RunState, step: Option<u64>) {
         let attempt = self.run.info().attempt();
         if attempt > 1 || self.run.stop().reason().is_some() {
-            let text = format!("attempt {attempt} is {}", state.as_str());
+            let text = format!("attempt {attempt} has ended: {}", state.as_str());
             let event = self.event(HealthKind::Attempt, AlertLevel::Info, text, step);
             self.append(&event);
         }
