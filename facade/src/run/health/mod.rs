@@ -40,7 +40,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use logcore::{Deadline, RunState, suppress_logging};
-use logcore_pipeline::{lower_thread_priority, print_notice};
+use logcore_pipeline::{block_write_signals, lower_thread_priority, print_notice};
 
 use self::watched_run::WatchedRun;
 use super::Run;
@@ -91,6 +91,8 @@ impl Health {
         let (sender, requests) = channel();
         let started = thread::Builder::new().name("logcore-health".to_owned()).spawn(move || {
             lower_thread_priority();
+            // An incident beyond `ulimit -f` is an error, and no end of the process.
+            block_write_signals();
             HealthThread::default().serve(&requests);
         });
         if let Err(error) = started {
