@@ -78,16 +78,10 @@ pub(crate) fn answer(signal: Signal, grace: Duration, request: impl FnOnce()) ->
 fn end_unless_asked(signal: Signal, grace: Duration) {
     let begun = milliseconds();
     let wait = move || {
-        let state = STATE.get();
-        let deadline = Instant::now() + grace;
-        while Instant::now() < deadline {
-            if state.last_question.load(Ordering::Relaxed) >= begun {
-                return;
-            }
-            thread::sleep(LOOK_INTERVAL.min(grace));
+        if !is_asked_within(begun, grace) {
+            lock(&STATE.get().received).is_over = true;
+            let _ = signal_self(signal);
         }
-        lock(&state.received).is_over = true;
-        let _ = signal_self(signal);
     };
     let started = thread::Builder::new().name("logcore-grace".to_owned()).spawn(wait);
     if let Err(error) = started {
@@ -96,6 +90,20 @@ fn end_unless_asked(signal: Signal, grace: Duration) {
             &format!("{signal} ends the process only if it comes again: cannot start a thread: {error}"),
         );
     }
+}
+
+/// Waits until the program has asked after `begun`; returns `false` if it does not within `grace`.
+fn is_asked_within(begun: u64, grace: Duration) -> bool {
+    let state = STATE.get();
+    // None if `grace` is endless.
+    let deadline = Instant::now().checked_add(grace);
+    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        if state.last_question.load(Ordering::Relaxed) >= begun {
+            return true;
+        }
+        thread::sleep(LOOK_INTERVAL.min(grace));
+    }
+    false
 }
 
 impl StopSignals {
@@ -127,6 +135,17 @@ fn milliseconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endless_grace_waits_for_the_question() {
+        let begun = milliseconds();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| is_asked_within(begun, Duration::MAX));
+            STATE.get().note_question(milliseconds());
+            assert!(waiting.join().unwrap());
+        });
+        assert!(!is_asked_within(milliseconds() + 1, Duration::ZERO));
+    }
 
     #[test]
     fn a_program_has_asked_within_three_usual_gaps() {

@@ -83,7 +83,8 @@ impl StopSwitch {
     /// Lets the answer be yes from a step on, for the reason that the ranks have agreed on.
     pub(crate) fn stop_from(&self, step: u64, reason: StopReason) {
         *lock(&self.reason) = Some(reason);
-        self.from_step.store(step, Ordering::Relaxed);
+        // The agreement comes from a file, whose step may be any number.
+        self.from_step.store(step.min(NEVER - 1), Ordering::Relaxed);
     }
 }
 
@@ -118,5 +119,16 @@ mod tests {
         assert!(switch.is_requested(|| Some(9)));
         // Nothing tells that such a process will ever reach the step.
         assert!(switch.is_requested(|| None));
+    }
+
+    #[cfg(feature = "health")]
+    #[test]
+    fn the_greatest_step_closes_the_request() {
+        let switch = StopSwitch::new(true);
+        switch.request(StopReason::Deadline);
+        switch.stop_from(u64::MAX, StopReason::Button);
+        assert_eq!(switch.open_request(), None);
+        assert!(!switch.is_requested(|| Some(u64::MAX - 2)));
+        assert!(switch.is_requested(|| Some(u64::MAX)));
     }
 }
