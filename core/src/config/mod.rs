@@ -223,7 +223,7 @@ pub struct LogConfig {
     /// Answer to the first SIGTERM or SIGUSR1. The first logger of a process decides. Default: end.
     pub on_signal: OnSignal,
     /// The moment at which the run has to be over, such as `2026-11-30T18:00:00Z`; `off` for none;
-    /// empty for SLURM's end of the job, if there is one. The request to stop comes before by
+    /// empty for SLURM's end of the job, if it is to come. The request to stop comes before by
     /// `grace` and the longest time that a phase `checkpoint` took. Default: empty.
     pub stop_before: String,
     /// Time that a program has between the request to stop and its end, in seconds. Default: 30.

@@ -25,7 +25,9 @@ pub(in crate::run) struct StopTimes {
 impl StopTimes {
     pub(in crate::run) fn of(config: &LogConfig) -> Self {
         let before = match config.stop_before.trim() {
-            "" => end_of_job(),
+            "" => std::env::var(SLURM_END)
+                .ok()
+                .and_then(|end| end_of_job(&end, SystemTime::now())),
             // An invalid text was refused at set-up.
             _ => config.stop_time().ok().flatten(),
         };
@@ -43,9 +45,18 @@ impl StopTimes {
     }
 }
 
-fn end_of_job() -> Option<SystemTime> {
-    let seconds = std::env::var(SLURM_END).ok()?.trim().parse().ok()?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+/// Returns the end of the job, if it is to come: a job that was given more time, and a shell that has
+/// outlived its job, keep the variable as it was.
+fn end_of_job(end: &str, now: SystemTime) -> Option<SystemTime> {
+    let end = UNIX_EPOCH.checked_add(Duration::from_secs(end.trim().parse().ok()?))?;
+    if end <= now {
+        print_notice(
+            "end of the job",
+            &format!("the run goes on after the time in {SLURM_END}, which is over; `stop_before` sets another one"),
+        );
+        return None;
+    }
+    Some(end)
 }
 
 /// Watches for reasons to stop a run.
@@ -114,5 +125,14 @@ mod tests {
         assert!(!times.is_over(end - Duration::from_secs(51), checkpoint));
         assert!(times.is_over(end - Duration::from_secs(50), checkpoint));
         assert!(!StopTimes::default().is_over(end, checkpoint));
+    }
+
+    #[test]
+    fn an_end_of_the_job_that_is_over_stops_nothing() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        assert_eq!(end_of_job(" 1001\n", now), Some(now + Duration::from_secs(1)));
+        for end in ["1000", "0", "-1", "soon", "", "99999999999999999999"] {
+            assert_eq!(end_of_job(end, now), None, "{end}");
+        }
     }
 }
