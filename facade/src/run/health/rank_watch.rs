@@ -76,9 +76,9 @@ impl RankWatch {
         let Some(slots) = &self.slots else { return true };
         let states = self.read();
         let knows = |step: Option<u64>, pace: f32| step.is_none() || pace > 0.0;
-        states.len() as u64 >= u64::from(slots.world_size)
-            && states.iter().all(|state| knows(state.step, state.pace))
-            && knows(own, slots.own.pace)
+        // A rank that has ended goes no further.
+        let has_known = |state: &RankState| state.phase == RankPhase::Ended || knows(state.step, state.pace);
+        states.len() as u64 >= u64::from(slots.world_size) && states.iter().all(has_known) && knows(own, slots.own.pace)
     }
 
     /// Returns the rank that stopped first, if that can be known.
