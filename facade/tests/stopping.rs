@@ -9,8 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use facade::{LogConfig, OnSignal, Rule, RuleAnswer, UnifiedLogger, setup_logging};
-use logcore::{RunManifest, RunState};
+use facade::{LogConfig, LogManager, OnSignal, Rule, RuleAnswer, UnifiedLogger, setup_logging};
+use logcore::{Record, RunManifest, RunState, Sink, SinkError};
 
 const CASE: &str = "STOPPING_CASE";
 const FOLDER: &str = "STOPPING_FOLDER";
@@ -20,10 +20,19 @@ const SOON: Duration = Duration::from_secs(60);
 /// Runs a case in the child, instead of the tests: a program that trains until it is to stop, and
 /// then writes its step and the reason.
 fn child(case: &str, folder: &Path) {
+    if case == "full" {
+        LogManager::get_instance().add_sink("stuck", Box::new(Stuck)).unwrap();
+    }
     let logger = setup_logging(LogConfig {
         name: "child".into(),
         run: "run".into(),
-        grace: if case == "silent" { 0.5 } else { 3.0 },
+        grace: match case {
+            "silent" => 0.5,
+            "full" => 600.0,
+            _ => 3.0,
+        },
+        ring_bytes: 1 << 16,
+        finish_timeout: 2.0,
         on_signal: OnSignal::Ask,
         stop_before: match case {
             "deadline" => (seconds() + 4).to_string(),
@@ -44,6 +53,16 @@ fn child(case: &str, folder: &Path) {
         ..LogConfig::default()
     })
     .unwrap();
+    if case == "full" {
+        for line in 0.. {
+            match line {
+                0..50 => logger.info("x".repeat(1000)),
+                // The next lines fill the ring to the last byte, and this thread waits.
+                50 => fs::write(folder.join("ready"), "").unwrap(),
+                _ => logger.info(line % 2),
+            }
+        }
+    }
     let rank = std::env::var("RANK").unwrap_or_default();
     let pace = match rank.parse::<u64>() {
         // Ranks that are not in step.
@@ -60,6 +79,16 @@ fn child(case: &str, folder: &Path) {
         ),
     )
     .unwrap();
+}
+
+/// A sink that hangs.
+struct Stuck;
+
+impl Sink for Stuck {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        thread::sleep(10 * SOON);
+        Ok(())
+    }
 }
 
 /// Trains for a minute, unless the run is to stop.
@@ -220,6 +249,20 @@ fn a_program_that_never_asks_ends_as_before() {
     running.send(libc::SIGTERM);
     assert_eq!(running.end()[0].signal(), Some(libc::SIGTERM));
     assert_eq!(running.state(), RunState::Interrupted);
+}
+
+#[test]
+fn a_signal_is_answered_while_calls_wait_for_a_sink_that_hangs() {
+    let mut running = Running::start("full");
+    running.send(libc::SIGTERM);
+    let until = Instant::now() + SOON;
+    while !running.run_dir().join("events.jsonl").exists() {
+        assert!(Instant::now() < until, "nobody asks the run to stop");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The second signal ends the process.
+    running.send(libc::SIGUSR1);
+    assert_eq!(running.end()[0].signal(), Some(libc::SIGUSR1));
 }
 
 #[test]

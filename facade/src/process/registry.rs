@@ -304,12 +304,13 @@ fn answer_stop_signal(signal: Signal) -> SignalAnswer {
         return SignalAnswer::End;
     };
     stop_signal::answer(signal, grace, || {
-        let reporter = global_log::fallback().or_else(|| loggers.first().cloned());
-        if let Some(logger) = reporter {
-            logger.log_message(Level::Warn, format_args!("{signal} asks the program to stop"));
-        }
         for run in settings.iter().filter_map(|settings| settings.run.as_ref()) {
             run.request_stop(StopReason::Signal(signal.to_string()));
+        }
+        let reporter = global_log::fallback().or_else(|| loggers.first().cloned());
+        if let Some(logger) = reporter {
+            // This thread has to answer the next signal, too.
+            logger.log_without_waiting(Level::Warn, &format!("{signal} asks the program to stop"));
         }
     })
 }

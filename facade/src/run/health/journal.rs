@@ -115,16 +115,12 @@ pub(super) fn send_alert(logger: &LoggerInner, title: &str, event: &Event) {
 
 /// Logs a line without waiting: a full ring would hold up the thread that tells so.
 pub(super) fn log_line(logger: &LoggerInner, level: AlertLevel, text: &str) {
-    if logger.producer().is_congested() {
-        print_notice(&format!("health {text}"), text);
-        return;
-    }
     let level = match level {
         AlertLevel::Error => Level::Error,
         AlertLevel::Warn => Level::Warn,
         _ => Level::Info,
     };
-    logger.log_message(level, format_args!("{text}"));
+    logger.log_without_waiting(level, text);
 }
 
 fn read_tail(path: &Path) -> std::io::Result<Vec<String>> {
