@@ -746,6 +746,8 @@ impl LoggerInner {
             return report.clone();
         }
         let ending = self.begin_end();
+        #[cfg(feature = "health")]
+        Self::await_findings([self], ending.deadline);
         self.close();
         let accounts = self.producer().finish(Arc::clone(&ending.outcome), ending.deadline);
         report.insert(self.complete_end(ending, accounts)).clone()
@@ -766,6 +768,8 @@ impl LoggerInner {
     /// call returns. Returns their reports.
     pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) -> Vec<FinishReport> {
         let endings: Vec<LoggerEnding> = loggers.iter().map(|logger| logger.begin_end()).collect();
+        #[cfg(feature = "health")]
+        Self::await_findings(loggers.iter().map(|logger| &**logger), deadline);
         let producers = loggers.iter().zip(&endings);
         let producers: Vec<(&Producer, Arc<LoggerOutcome>)> = producers
             .map(|(logger, ending)| (logger.producer(), Arc::clone(&ending.outcome)))
@@ -780,6 +784,27 @@ impl LoggerInner {
             lock(logger.report.get()).get_or_insert(report).clone()
         });
         reports.collect()
+    }
+
+    /// Waits until the rules have seen the values of loggers that are about to end, and what they find
+    /// is told: a program that meets a NaN often ends at once.
+    #[cfg(feature = "health")]
+    fn await_findings<'a>(loggers: impl IntoIterator<Item = &'a Self>, deadline: Deadline) {
+        // A sink that hangs must leave time for the end.
+        let deadline = Deadline::after(deadline.remaining() / 4);
+        for logger in loggers {
+            let has_values = logger.metrics.last_step().is_some();
+            let Some(run) = logger.settings().run.filter(|_| has_values) else {
+                continue;
+            };
+            if logger.producer().is_inherited() || is_logging_suppressed() {
+                // The parent tells, or this is the writer, which would wait for itself.
+                continue;
+            }
+            if logger.producer().wait_until_delivered(deadline) {
+                run.health().findings().wait_until_told(deadline);
+            }
+        }
     }
 
     fn begin_end(&self) -> LoggerEnding {

@@ -758,6 +758,31 @@ impl Producer {
         self.state().ask("flush", command, &reply, deadline)?
     }
 
+    /// Waits until the sinks have delivered everything pushed before, without a flush: a sink that
+    /// sends to another machine may still have it. Returns `false` past the deadline. In a child of a
+    /// fork, whose parent has the sinks, there is no wait.
+    ///
+    /// ```
+    /// # use logcore::Deadline;
+    /// # use logcore_pipeline::Pipeline;
+    /// # use std::time::Duration;
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// assert!(producer.wait_until_delivered(Deadline::after(Duration::from_secs(5))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn wait_until_delivered(&self, deadline: Deadline) -> bool {
+        let state = self.state();
+        if is_logging_suppressed() || state.is_unconnected() || state.is_inherited() {
+            return true;
+        }
+        let end = state.ring.tail();
+        state.wake();
+        state
+            .delivered
+            .wait_while(|| state.delivered.position() < end, deadline)
+    }
+
     /// Ends the logger: its sinks deliver, and are dropped. In a child of a fork, the parent ends
     /// the logger, and the child waits until everything it has pushed is released.
     ///

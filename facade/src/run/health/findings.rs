@@ -1,11 +1,13 @@
 //! The findings of the rules, on their way from the writer's thread.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use logcore::escape::to_one_line;
-use logcore::{AlertLevel, MetricValue, RuleAnswer, StopReason, suppress_logging};
+use logcore::{AlertLevel, Deadline, MetricValue, RuleAnswer, StopReason, suppress_logging};
 use logcore_health::event::{Event, HealthKind};
 use logcore_health::rules::{Episode, Finding, Incident, MissingWatch, incident_file_name, write_incident};
 use logcore_pipeline::{ForkMutex, print_notice};
@@ -13,10 +15,15 @@ use logcore_pipeline::{ForkMutex, print_notice};
 use super::journal::{Journal, log_line, send_alert};
 use crate::logger::inner::LoggerInner;
 
+/// Time between two looks whether all findings have been told.
+const TOLD_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The findings of all loggers of a run that wait for the thread `logcore-health`.
 #[derive(Default)]
 pub(crate) struct FindingQueue {
     waiting: ForkMutex<Vec<LoggerFinding>>,
+    /// Number of findings that the thread has not told yet.
+    untold: AtomicUsize,
     /// The watches for missing metrics, each with its logger.
     missing: ForkMutex<Vec<(Arc<str>, Weak<MissingWatch>)>>,
 }
@@ -30,6 +37,7 @@ pub(super) struct LoggerFinding {
 impl FindingQueue {
     pub(crate) fn push(&self, logger: &Arc<str>, finding: Finding) {
         let logger = Arc::clone(logger);
+        self.untold.fetch_add(1, Ordering::Relaxed);
         self.waiting.lock().push(LoggerFinding { logger, finding });
     }
 
@@ -45,6 +53,7 @@ impl FindingQueue {
         for (logger, watch) in watches.iter() {
             let findings = watch.upgrade().map(|watch| watch.check(SystemTime::now()));
             let findings = findings.unwrap_or_default().into_iter();
+            self.untold.fetch_add(findings.len(), Ordering::Relaxed);
             self.waiting.lock().extend(findings.map(|finding| LoggerFinding {
                 logger: Arc::clone(logger),
                 finding,
@@ -54,6 +63,18 @@ impl FindingQueue {
 
     pub(super) fn take(&self) -> Vec<LoggerFinding> {
         std::mem::take(&mut *self.waiting.lock())
+    }
+
+    /// Notes that so many findings have been told.
+    pub(super) fn note_told(&self, count: usize) {
+        self.untold.fetch_sub(count, Ordering::Release);
+    }
+
+    /// Waits until the thread has told all findings, or the deadline has passed.
+    pub(crate) fn wait_until_told(&self, deadline: Deadline) {
+        while self.untold.load(Ordering::Acquire) > 0 && !deadline.has_passed() {
+            thread::sleep(TOLD_INTERVAL.min(deadline.remaining()));
+        }
     }
 }
 

@@ -95,8 +95,11 @@ impl Vigil {
 
     /// Takes what the rules have found.
     pub(super) fn take_findings(&mut self, loggers: &[Arc<LoggerInner>]) {
-        let findings = self.run.health().findings().take();
+        let queue = self.run.health().findings();
+        let findings = queue.take();
+        let count = findings.len();
         self.journal.take_findings(loggers, findings);
+        queue.note_told(count);
     }
 
     /// Follows a request to stop, between two looks.
