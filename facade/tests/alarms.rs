@@ -3,8 +3,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use facade::{LogConfig, setup_logging};
+
+/// A limit for anything that should happen soon.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Checks that a NaN at step 3 is in all files of a run.
 fn check_files(run: &Path) {
@@ -40,4 +45,32 @@ fn a_logger_that_ends_at_once_tells_what_its_rules_find() {
         logger.finish();
         check_files(&run);
     }
+}
+
+#[test]
+fn the_line_about_a_stall_is_no_movement() {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        name: "waiter".into(),
+        run: "run".into(),
+        stall_after: "1s".into(),
+        log_dir: folder.path().into(),
+        enable_console: false,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    let events = || fs::read_to_string(logger.run_dir().join("events.jsonl")).unwrap_or_default();
+    let wait_for = |text: &str, meanwhile: &dyn Fn()| {
+        let until = Instant::now() + SOON;
+        while !events().contains(text) {
+            assert!(Instant::now() < until, "{text}: {}", events());
+            meanwhile();
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for("the run has not moved", &|| {});
+    // The next looks find the line in the text file.
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(events().lines().count(), 1, "{}", events());
+    wait_for("the run moves again", &|| logger.info("data are loaded"));
 }

@@ -12,7 +12,7 @@ use logcore_health::event::{Event, HealthKind};
 use logcore_health::rules::{Episode, Finding, Incident, MissingWatch, incident_file_name, write_incident};
 use logcore_pipeline::{ForkMutex, print_notice};
 
-use super::journal::{Journal, log_line, send_alert};
+use super::journal::{Journal, send_alert};
 use crate::logger::inner::LoggerInner;
 
 /// Time between two looks whether all findings have been told.
@@ -134,9 +134,7 @@ impl Journal {
         if let Some((name, value)) = metric {
             (event.metric, event.value) = (Some(name.clone()), value);
         }
-        if let Some(logger) = logger {
-            log_line(logger, event.level, &event.text);
-        }
+        self.log(logger, &event);
         self.append(&event);
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Journal {
     log: EventLog,
     /// The loggers of the run, also those that have ended, with their text files.
     text_files: Vec<(String, PathBuf)>,
+    /// Number of lines that went to the log, which are no movement of the program.
+    lines: u64,
 }
 
 impl Journal {
@@ -33,7 +35,13 @@ impl Journal {
             run: Arc::clone(run),
             log: EventLog::new(run.dir(), run.health().file_rank),
             text_files: Vec::new(),
+            lines: 0,
         }
+    }
+
+    /// Returns the number of lines that went to the log so far.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
     }
 
     pub(super) fn add_logger(&mut self, logger: &LoggerInner) {
@@ -67,9 +75,7 @@ impl Journal {
 
     /// Logs an event by the run's first logger, and appends the event to its file.
     pub(super) fn tell(&mut self, loggers: &[Arc<LoggerInner>], event: Event) {
-        if let Some(logger) = loggers.first() {
-            log_line(logger, event.level, &event.text);
-        }
+        self.log(loggers.first(), &event);
         self.append(&event);
     }
 
@@ -79,6 +85,14 @@ impl Journal {
             send_alert(logger, title, &event);
         }
         self.tell(loggers, event);
+    }
+
+    /// Logs the line of an event.
+    pub(super) fn log(&mut self, logger: Option<&Arc<LoggerInner>>, event: &Event) {
+        if let Some(logger) = logger {
+            self.lines += 1;
+            log_line(logger, event.level, &event.text);
+        }
     }
 
     /// Appends an event to its file.
@@ -114,7 +128,7 @@ pub(super) fn send_alert(logger: &LoggerInner, title: &str, event: &Event) {
 }
 
 /// Logs a line without waiting: a full ring would hold up the thread that tells so.
-pub(super) fn log_line(logger: &LoggerInner, level: AlertLevel, text: &str) {
+fn log_line(logger: &LoggerInner, level: AlertLevel, text: &str) {
     let level = match level {
         AlertLevel::Error => Level::Error,
         AlertLevel::Warn => Level::Warn,

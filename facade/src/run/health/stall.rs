@@ -23,6 +23,8 @@ pub(super) struct StallAlarm {
     watch: Option<StallWatch>,
     /// The lengths of the text files at the last look: text is movement in a run without steps.
     text: Vec<u64>,
+    /// The number of lines of the journal at the last look, and `true` if some were new.
+    own_lines: (u64, bool),
     /// A stall whose report is due at the next look, which shows the CPU time since this one.
     begun: Option<BegunStall>,
 }
@@ -37,6 +39,7 @@ impl StallAlarm {
         Self {
             watch: run.health().stall_after.map(StallWatch::new),
             text: Vec::new(),
+            own_lines: (0, false),
             begun: None,
         }
     }
@@ -45,7 +48,7 @@ impl StallAlarm {
         if let Some(begun) = self.begun.take() {
             self.raise(look, begun, ranks, journal);
         }
-        let has_text = self.has_new_text(look);
+        let has_text = self.has_new_text(look, journal.lines());
         let Some(watch) = &mut self.watch else { return };
         let movement = match (look.has_moved, has_text) {
             (true, _) => Movement::Step,
@@ -71,15 +74,20 @@ impl StallAlarm {
         }
     }
 
-    /// Returns `true` if lines of text have come since the last look.
-    fn has_new_text(&mut self, look: &Look<'_>) -> bool {
+    /// Returns `true` if lines of text have come since the last look, and none of them can be one of
+    /// the journal's, of which there are `own_lines` so far.
+    fn has_new_text(&mut self, look: &Look<'_>, own_lines: u64) -> bool {
         if self.watch.is_none() || look.step.is_some() {
             return false;
         }
         let length = |path| std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
         let now: Vec<u64> = look.loggers.iter().map(|logger| length(logger.log_file())).collect();
         let before = std::mem::replace(&mut self.text, now);
-        before != self.text
+        let (known_lines, had_own) = self.own_lines;
+        let has_own = own_lines != known_lines;
+        self.own_lines = (own_lines, has_own);
+        // The writer may have the line in its file only at the next look.
+        before != self.text && !has_own && !had_own
     }
 
     /// Writes the report of a stall, and tells of it.
