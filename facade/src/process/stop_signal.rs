@@ -29,7 +29,8 @@ struct StopSignals {
 
 #[derive(Default)]
 struct Received {
-    last: Option<(Signal, Instant)>,
+    /// The signals that counted, with their times.
+    heard: Vec<(Signal, Instant)>,
     /// `true` once nobody has asked in time.
     is_over: bool,
 }
@@ -52,22 +53,12 @@ pub(crate) fn note_question() {
 /// to ask and does not ask is ended by the signal.
 pub(crate) fn answer(signal: Signal, grace: Duration, request: impl FnOnce()) -> SignalAnswer {
     let state = STATE.get();
-    let now = Instant::now();
-    let mut received = lock(&state.received);
-    let is_first = match received.last {
-        _ if received.is_over => return SignalAnswer::End,
-        Some((last, at)) if last == signal && now.duration_since(at) < REPEAT_TIME => return SignalAnswer::GoOn,
-        // The early warning of a batch system, and its request.
-        Some((Signal::User1, _)) => signal == Signal::Terminate,
-        Some(_) => false,
-        None => true,
-    };
-    if !is_first {
-        return SignalAnswer::End;
+    let arrival = lock(&state.received).take(signal, Instant::now());
+    match arrival {
+        Arrival::First => request(),
+        Arrival::Repeat => return SignalAnswer::GoOn,
+        Arrival::Second => return SignalAnswer::End,
     }
-    received.last = Some((signal, now));
-    drop(received);
-    request();
     if !state.has_asked(milliseconds(), grace) {
         end_unless_asked(signal, grace);
     }
@@ -106,6 +97,38 @@ fn is_asked_within(begun: u64, grace: Duration) -> bool {
     false
 }
 
+/// The place of a signal among those that have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    First,
+    /// The same as one before, sent at nearly the same time.
+    Repeat,
+    Second,
+}
+
+impl Received {
+    fn take(&mut self, signal: Signal, now: Instant) -> Arrival {
+        let is_repeat = |(heard, at): &(Signal, Instant)| *heard == signal && now.duration_since(*at) < REPEAT_TIME;
+        if self.is_over {
+            return Arrival::Second;
+        }
+        if self.heard.iter().any(is_repeat) {
+            return Arrival::Repeat;
+        }
+        // SIGUSR1 is the early warning of a batch system, and SIGTERM its request.
+        let is_request = signal == Signal::Terminate;
+        let is_first = self
+            .heard
+            .iter()
+            .all(|(heard, _)| is_request && *heard == Signal::User1);
+        if !is_first {
+            return Arrival::Second;
+        }
+        self.heard.push((signal, now));
+        Arrival::First
+    }
+}
+
 impl StopSignals {
     fn note_question(&self, now: u64) {
         let last = self.last_question.swap(now, Ordering::Relaxed);
@@ -135,6 +158,32 @@ fn milliseconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_counts_once_within_two_seconds() {
+        use Signal::{Terminate, User1};
+        let begin = Instant::now();
+        let places = |signals: &[(Signal, u64)]| {
+            let mut received = Received::default();
+            let at = |seconds: u64| begin + Duration::from_secs(seconds);
+            let taken = signals
+                .iter()
+                .map(|(signal, seconds)| received.take(*signal, at(*seconds)));
+            taken.collect::<Vec<_>>()
+        };
+        use Arrival::{First, Repeat, Second};
+        assert_eq!(
+            places(&[(Terminate, 0), (Terminate, 1), (Terminate, 2)]),
+            [First, Repeat, Second]
+        );
+        // To a group, and to each process of it.
+        assert_eq!(
+            places(&[(User1, 0), (Terminate, 0), (User1, 1), (Terminate, 1), (Terminate, 3)]),
+            [First, First, Repeat, Repeat, Second]
+        );
+        assert_eq!(places(&[(Terminate, 0), (User1, 1)]), [First, Second]);
+        assert_eq!(places(&[(User1, 0), (User1, 3)]), [First, Second]);
+    }
 
     #[test]
     fn an_endless_grace_waits_for_the_question() {
