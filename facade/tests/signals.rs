@@ -299,8 +299,9 @@ impl SignaledChild {
         let text = self.text();
         let rows = fs::read_to_string(self.folder.path().join("metrics.jsonl")).unwrap();
         for thread in 0..3 {
-            let receipt = fs::read(self.folder.path().join(format!("returned {thread}"))).unwrap();
-            let returned = u64::from_le_bytes(receipt.try_into().unwrap());
+            // A thread that had not begun has none.
+            let receipt = fs::read(self.folder.path().join(format!("returned {thread}"))).unwrap_or_default();
+            let returned = receipt.try_into().map_or(0, u64::from_le_bytes);
             let mark = format!("| t{thread} ");
             let said = text
                 .lines()

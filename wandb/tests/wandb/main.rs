@@ -107,7 +107,8 @@ fn check_all(server: &WandbServer) {
     assert_eq!(run.summary["count"], 9);
     assert_eq!(run.summary["_step"], 11);
     assert!(run.summary["_wandb"]["runtime"].is_u64());
-    assert_eq!(run.console(), ["a line", "WARN: a warning", "of two lines"]);
+    let of_rules = "WARN: 2 metrics at step 10 (rule *-nan): val/accuracy is NaN; big is inf";
+    assert_eq!(run.console(), ["a line", "WARN: a warning", "of two lines", of_rules]);
     assert_eq!(run.exit_code, Some(0));
     let m = &run.config["_wandb"]["value"]["m"];
     assert!(
@@ -125,7 +126,8 @@ fn check_all(server: &WandbServer) {
         assert!(run.files.contains_key(name), "{name}: {:?}", run.files.keys());
         assert!(run.announced.iter().any(|announced| announced == name), "{name}");
     }
-    assert_eq!(run.files["output.log"], b"a line\nWARN: a warning\nof two lines\n");
+    let output = format!("a line\nWARN: a warning\nof two lines\n{of_rules}\n");
+    assert_eq!(run.files["output.log"], output.as_bytes());
     assert_eq!(run.alerts.len(), 1);
     assert_eq!(run.alerts[0]["severity"], "WARN");
     let state = server.state();

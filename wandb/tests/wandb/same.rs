@@ -1,12 +1,12 @@
 //! Compares our client with the official one: it reads our runs, and the same calls leave the same
 //! run on the server.
 
-use facade::UnifiedLogger;
 use facade::wandb::{Histogram, MetricDefinition, Synced, find_logs};
+use facade::{LogConfig, Rule, UnifiedLogger, setup_logging};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{check_all, log_all, official, online, start, synced, with};
+use crate::{check_all, config, log_all, official, online, start, synced, with};
 use testkit::wandb_server::{KEY, WandbServer};
 
 /// Cut anywhere, a log is readable up to its last whole record, for the official client as for us.
@@ -89,6 +89,20 @@ fn the_official_client_syncs_what_we_wrote() {
     check_all(&server);
 }
 
+/// Starts a logger whose rules match no metric: the official client says nothing about a NaN.
+fn start_without_rules(folder: &TempDir, name: &str, options: Value) -> UnifiedLogger {
+    let rule = Rule {
+        metric: "no such metric".into(),
+        nan: true,
+        ..Rule::default()
+    };
+    setup_logging(LogConfig {
+        rules: vec![rule],
+        ..config(folder, name, options)
+    })
+    .unwrap()
+}
+
 /// The same calls to the official client and to us leave the same on a server.
 #[test]
 fn the_official_client_leaves_the_same() {
@@ -143,11 +157,15 @@ run.finish(exit_code=3)
     );
 
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
-    say_the_same(&start(&folder, "same_online", with(online(&server), about())));
+    say_the_same(&start_without_rules(
+        &folder,
+        "same_online",
+        with(online(&server), about()),
+    ));
     assert_eq!(state_of(&server), expected, "online");
 
     let folder = TempDir::new().unwrap();
-    say_the_same(&start(
+    say_the_same(&start_without_rules(
         &folder,
         "same_offline",
         with(json!({"mode": "offline"}), about()),
