@@ -70,6 +70,9 @@ fn child(case: &str, folder: &Path) {
         Err(_) => Duration::from_millis(5),
     };
     train(&logger, case, pace, &folder.join(format!("ready{rank}")));
+    if case == "late file" {
+        fs::write(logger.run_dir().join("STOP"), "").unwrap();
+    }
     fs::write(
         folder.join(format!("stopped{rank}")),
         format!(
@@ -272,6 +275,15 @@ fn a_file_stops_the_run_and_is_gone_afterwards() {
     assert!(running.end()[0].success());
     assert!(running.stopped("").ends_with("the file STOP"));
     assert_eq!(running.state(), RunState::Interrupted);
+    assert!(!running.run_dir().join("STOP").exists());
+}
+
+#[test]
+fn a_file_that_comes_after_another_reason_does_not_stop_the_next_attempt() {
+    let mut running = Running::start("late file");
+    running.send(libc::SIGTERM);
+    assert!(running.end()[0].success());
+    assert!(running.stopped("").ends_with("the signal SIGTERM"));
     assert!(!running.run_dir().join("STOP").exists());
 }
 

@@ -80,10 +80,11 @@ impl Stopping {
         }
     }
 
-    /// Removes the file that has asked, so that the next attempt does not stop at once.
+    /// Removes the file that asks, whatever the reason was, so that the next attempt does not stop at
+    /// once.
     pub(super) fn end(&self, run: &Run) {
-        let is_asked = run.stop().reason() == Some(StopReason::File);
-        if is_asked && run.is_first_rank() && fs::symlink_metadata(&self.file).is_ok() {
+        let is_there = run.is_open() && fs::symlink_metadata(&self.file).is_ok();
+        if is_there && run.is_first_rank() {
             let removed = fs::remove_file(&self.file).or_else(|_| fs::remove_dir(&self.file));
             if let Err(error) = removed {
                 let file = self.file.display();
