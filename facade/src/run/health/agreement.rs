@@ -36,7 +36,12 @@ impl StopFollower {
             && !self.is_told
             && let Some(reason) = switch.reason()
         {
-            self.tell(look, &format!("the run is to stop, because of {reason}"), journal);
+            let text = format!("the run is to stop, because of {reason}");
+            match reason {
+                // The signal has a line already.
+                StopReason::Signal(_) => self.note(look, &text, journal),
+                _ => self.tell(look, &text, journal),
+            }
         }
     }
 
@@ -109,5 +114,11 @@ impl StopFollower {
         self.is_told = true;
         let event = journal.event(HealthKind::Stop, AlertLevel::Warn, text, look.step);
         journal.tell(look.loggers, event);
+    }
+
+    fn note(&mut self, look: &Look<'_>, text: &str, journal: &mut Journal) {
+        self.is_told = true;
+        let event = journal.event(HealthKind::Stop, AlertLevel::Warn, text, look.step);
+        journal.append(&event);
     }
 }
