@@ -105,6 +105,11 @@ impl Ledger {
         }
     }
 
+    /// Returns the end of the newest checkpoint that has a mark, in seconds since 1970.
+    pub(crate) fn newest_checkpoint(&self) -> Option<f64> {
+        self.book.lock().marks.last().map(|mark| mark.time)
+    }
+
     /// Returns the ledger at the ends of the newest checkpoints.
     pub(crate) fn checkpoints(&self) -> Vec<CheckpointMark> {
         self.book.lock().marks.clone()

@@ -37,11 +37,12 @@ impl StopFollower {
             && let Some(reason) = switch.reason()
         {
             let text = format!("the run is to stop, because of {reason}");
-            match reason {
-                // The signal has a line already.
-                StopReason::Signal(_) => self.note(look, &text, journal),
-                _ => self.tell(look, &text, journal),
-            }
+            // A signal has a line already, so that no logger speaks.
+            let loggers = match reason {
+                StopReason::Signal(_) => &[],
+                _ => look.loggers,
+            };
+            self.tell(&Look { loggers, ..*look }, &text, journal);
         }
     }
 
@@ -114,11 +115,5 @@ impl StopFollower {
         self.is_told = true;
         let event = journal.event(HealthKind::Stop, AlertLevel::Warn, text, look.step);
         journal.tell(look.loggers, event);
-    }
-
-    fn note(&mut self, look: &Look<'_>, text: &str, journal: &mut Journal) {
-        self.is_told = true;
-        let event = journal.event(HealthKind::Stop, AlertLevel::Warn, text, look.step);
-        journal.append(&event);
     }
 }

@@ -115,7 +115,7 @@ impl WatchedRun {
 
     /// Looks at what has been found, asked and saved since the last look.
     pub(super) fn attend(&mut self) {
-        let checkpoint = self.run.ledger().checkpoints().last().map(|mark| mark.time);
+        let checkpoint = self.run.ledger().newest_checkpoint();
         if checkpoint > self.checkpoint && self.heard.elapsed() >= LEAST_PAUSE {
             self.checkpoint = checkpoint;
             self.hear();
