@@ -437,6 +437,7 @@ async function checkLooks(browser) {
     await settle(page);
     assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(255, 255, 255)", `${name}: paper is white`);
     await page.setViewport({ width: 720, height: 1000 });
+    await settle(page);
     await checkWidth(page, `${name}, on paper`);
     await shootWhole(page, `${name}-print`);
     await checkAccess(page, `${name}, on paper`);
