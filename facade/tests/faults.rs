@@ -70,9 +70,12 @@ fn log_while_the_ring_is_cut(folder: &Path) {
                 for number in 0..LINES {
                     logger.info(format_args!("{thread} {number}"));
                     if thread == 0 {
-                        // No value is a run of zeros, which would look like lost data.
+                        // Zeros up to the end of a frame, behind the beginning of a page, would look
+                        // like lost data. Three values leave none there, and two would leave half
+                        // the id of a name.
                         let value = f64::from(number) + 0.1;
-                        logger.log_metrics_at(u64::from(number) + 1, [("value", value), ("other", value)]);
+                        let values = [("value", value), ("other", value), ("third", value)];
+                        logger.log_metrics_at(u64::from(number) + 1, values);
                     }
                 }
             };

@@ -176,7 +176,7 @@ impl Region {
     ///
     /// Copies go forward, and lost bytes are zeros at the beginning of a page or of the range. So
     /// an intact range is never taken for damaged, unless it was written while the file was
-    /// truncated and has eight zeros at just that place.
+    /// truncated and has zeros at just that place: eight, or fewer that are the end of the range.
     #[cfg(target_os = "linux")]
     pub(crate) fn has_lost(&self, offset: usize, length: usize, position: u64) -> bool {
         const SAMPLE: usize = 8;
