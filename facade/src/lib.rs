@@ -314,6 +314,8 @@ mod pages {
     struct FromWandb;
     #[doc = include_str!("../../docs/tensorboard.md")]
     struct TensorBoard;
+    #[doc = include_str!("../../docs/terminal.md")]
+    struct Terminal;
     #[cfg(feature = "media")]
     #[doc = include_str!("../../docs/media.md")]
     struct Media;

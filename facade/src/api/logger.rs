@@ -678,7 +678,7 @@ impl UnifiedLogger {
     ///
     /// Without this call, a logger that a panic drops ends with 1. A logger that is open when the
     /// process exits ends with the exit code of the process, where the C library reports it
-    /// (glibc).
+    /// (glibc). An error that `main` returns drops the logger first: call this before.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
