@@ -5,16 +5,22 @@ use std::path::{Component, Path};
 use crate::{ConfigError, FileRank};
 
 /// Other files and folders of a run.
-const RESERVED_NAMES: [&str; 16] = [
+const RESERVED_NAMES: [&str; 22] = [
+    ".lock",
+    ".mlflow.lock",
+    ".wandb",
     "config.json",
     "events.jsonl",
     "incidents",
     "latest",
     "media",
+    "media.jsonl",
     "metrics.jsonl",
+    "mlflow.json",
     "otlp",
     "ranks",
     "records.jsonl",
+    "report.html",
     "run.json",
     "stop",
     "summary.json",
@@ -42,11 +48,9 @@ pub(super) fn validate(filename: &str) -> Result<(), ConfigError> {
     }
     let name = filename.to_lowercase();
     let name = name.trim_end_matches(['.', ' ']);
+    let name = without_rotation(name);
     let without_rank = FileRank::parse(name).map(|(first, _)| first);
-    if RESERVED_NAMES.contains(&without_rank.as_deref().unwrap_or(name))
-        || name.starts_with(".logcore")
-        || name == ".lock"
-    {
+    if RESERVED_NAMES.contains(&without_rank.as_deref().unwrap_or(name)) || name.starts_with(".logcore") {
         return refuse("this is the name of another file of the run; use a name such as training.log");
     }
     if is_device(name) {
@@ -64,7 +68,7 @@ pub(super) fn validate_folder(field: &str, name: &str, filename: &str) -> Result
     }
     let lower = name.to_lowercase();
     let lower = lower.trim_end_matches('.');
-    if RESERVED_NAMES.contains(&lower) || lower == filename.to_lowercase() {
+    if RESERVED_NAMES.contains(&without_rotation(lower)) || lower == filename.to_lowercase() {
         return refuse("this is the name of a file in `log_dir`; use another one");
     }
     if is_device(lower) {
@@ -75,6 +79,15 @@ pub(super) fn validate_folder(field: &str, name: &str, filename: &str) -> Result
 
 /// Number of bytes in the name of a folder that the user chooses.
 const MAX_FOLDER_NAME: usize = 100;
+
+/// Returns the name of the file of lines that this may be a rotated piece of, such as
+/// `metrics.jsonl.1`.
+fn without_rotation(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((lines, number)) if lines.ends_with(".jsonl") && number.bytes().all(|byte| byte.is_ascii_digit()) => lines,
+        _ => name,
+    }
+}
 
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end();
@@ -98,6 +111,13 @@ mod tests {
             "summary.json.",
             "records.jsonl",
             "metrics.rank3.jsonl",
+            "metrics.jsonl.1",
+            "events.rank3.jsonl.12",
+            "Report.html",
+            "media.jsonl",
+            "mlflow.json",
+            ".lock.rank3",
+            ".wandb",
             "run.json",
             "wandb",
             ".logcore-1-ab.ring",
@@ -118,6 +138,8 @@ mod tests {
             "console.log",
             "wandb.log",
             "com.log",
+            "training.log.1",
+            "my.jsonl",
             "метрики.log",
         ] {
             validate(name).unwrap();
