@@ -391,7 +391,8 @@ impl LedgerBook {
         self.marks.drain(..self.marks.len().saturating_sub(MAX_MARKS));
         let mut seconds = last.ledger.clone();
         seconds.retain(|_, time| (0.0..=MAX_SECONDS).contains(time));
-        let ended = last.ended.unwrap_or(earlier.started + seconds.values().sum::<f64>());
+        let ended = last.ended.filter(|ended| (earlier.started..=now).contains(ended));
+        let ended = ended.unwrap_or(earlier.started + seconds.values().sum::<f64>());
         complete(&mut seconds, ended - earlier.started);
         *seconds.entry(FIXED[DOWN.0].to_owned()).or_default() += (now - ended).max(0.0);
         for (name, time) in seconds.iter().filter(|(_, time)| **time <= MAX_SECONDS) {
@@ -903,7 +904,9 @@ mod tests {
         let unknown = attempt(Some(1015.0), &[]);
         assert_eq!(pairs(&seconds(&unknown)), [("startup", 15.0), ("down", 5.0)]);
         let foreign = attempt(Some(f64::MAX), &[("step", 1e300), ("data", -1.0), ("eval", f64::NAN)]);
-        assert!(seconds(&foreign).is_empty(), "{:?}", seconds(&foreign));
+        assert_eq!(pairs(&seconds(&foreign)), [("down", 20.0)]);
+        let ahead = attempt(Some(1e6), &[("step", 4.0)]);
+        assert_eq!(pairs(&seconds(&ahead)), [("step", 4.0), ("down", 16.0)]);
         assert!(seconds(&RunManifest::default()).is_empty());
     }
 
