@@ -2,6 +2,7 @@
 
 pub(crate) mod bars;
 pub(crate) mod earlier_rows;
+mod ending;
 pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod goals;
@@ -15,6 +16,7 @@ pub(crate) mod probes;
 pub(crate) mod progress;
 pub(crate) mod rate_limit;
 pub(crate) mod report;
+pub(crate) mod settings;
 pub(crate) mod sinks;
 pub(crate) mod steps;
 pub(crate) mod summary;
