@@ -1,7 +1,5 @@
 //! The estimate of the remaining time, from the segments of a run.
 
-use std::f64::consts::FRAC_2_PI;
-
 use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
 /// Minimum number of segments whose scatter is meaningful.
@@ -30,13 +28,24 @@ const MIN_TREND_PART: f64 = 0.75;
 const SKIPPED_NEWEST_PART: f64 = 0.25;
 /// A segment this many times slower than both beside is slow by chance: the excess is a pause.
 const SPIKE_FACTOR: f64 = 2.0;
-/// Number of segments in a block. Blocks tell a change of the pace from noise.
-const SEGMENTS_PER_BLOCK: usize = 4;
-/// A block shows a change if its mean differs by this many standard errors. Smaller values see turns
-/// in heavy-tailed noise.
-const CHANGE_ERRORS: f64 = 2.0;
-/// Noise alone may look as if this part of the changes had not lasted.
-const UNLASTING_BY_CHANCE: f64 = 0.1;
+/// The pace wanders as far as the noise of a segment is between these parts of the pace: with less
+/// noise, a change of the pace is certain.
+const STEADY_NOISE: f64 = 0.1;
+const WANDERING_NOISE: f64 = 0.2;
+/// How many times more than a mean over the run each memory weights the newest work. So a memory
+/// reaches back over the whole run, a quarter of the run, and so on.
+const MEMORIES: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
+/// The memories are judged after this part of the run: before, all are nearly equal …
+const UNJUDGED_PART: f64 = 0.25;
+/// … and by foretelling as much as remains, but at most this part of the run.
+const MAX_JUDGED_PART: f64 = 0.5;
+/// A memory's weight is this power of its error. The lower the power, the more the best one decides.
+const ERROR_POWER: i32 = -6;
+/// Errors are not told apart below the first and above the second.
+const MIN_ERROR: f64 = 0.02;
+const MAX_ERROR: f64 = 10.0;
+/// Minimum pace of a memory, as a part of the mean pace: updates in bursts take no time.
+const MIN_MEMORY_PACE: f64 = 0.01;
 /// Limit for a falling trend: the rest of the run is at most twice as fast.
 const MIN_PACE_FACTOR: f64 = 0.5;
 
@@ -52,9 +61,9 @@ const MIN_PACE_FACTOR: f64 = 0.5;
 /// trend is assumed to continue for as long as it has lasted. Pauses are added by their share of
 /// the whole run.
 ///
-/// A pace that has changed and changed back will do so again: on a shared machine, no change lasts.
-/// As far as the changes so far have not lasted, the estimate is a weighted mean over the whole run
-/// instead, which favors what is as near in the past as the rest is in the future.
+/// On a shared machine the pace wanders, and no such part exists. As far as the noise says so, the
+/// estimate is a mean of several memories instead, weighted by how well each has foretold this run
+/// so far ("The combination of forecasts", J. M. Bates and C. W. J. Granger, 1969).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forecast {
     /// Seconds per unit, now.
@@ -65,10 +74,10 @@ pub(crate) struct Forecast {
     span: f64,
     /// Seconds of pauses per unit.
     paused: f64,
-    /// Seconds per unit if no change lasts.
+    /// Seconds per unit, with pauses, if the pace wanders.
+    remembered: f64,
+    /// How far the pace wanders, from 0 to 1.
     wandering: f64,
-    /// Part of the changes of the pace that have not lasted, from 0 to 1.
-    unlasting: f64,
 }
 
 impl Forecast {
@@ -109,8 +118,12 @@ impl Forecast {
             (forecast.pace, forecast.trend, forecast.span) = (pace, trend, line.window.units);
         }
         if smoothing > 0.0 {
-            forecast.unlasting = unlasting_part(settled);
-            forecast.wandering = wandering_pace(settled, window.units, remaining);
+            // A clock that stands still makes no noise, and its pace is 0.
+            let noise = noise / typical.max(f64::MIN_POSITIVE);
+            forecast.wandering = ((noise - STEADY_NOISE) / (WANDERING_NOISE - STEADY_NOISE)).clamp(0.0, 1.0);
+            if forecast.wandering > 0.0 {
+                forecast.remembered = remembered_pace(settled, remaining);
+            }
         }
         Some(forecast)
     }
@@ -121,8 +134,8 @@ impl Forecast {
             trend: 0.0,
             span: 0.0,
             paused,
-            wandering: pace,
-            unlasting: 0.0,
+            remembered: pace + paused,
+            wandering: 0.0,
         }
     }
 
@@ -135,7 +148,8 @@ impl Forecast {
             self.span - self.span * self.span / 2.0 / units
         };
         let pace = (self.pace + self.trend * ahead).max(self.pace * MIN_PACE_FACTOR);
-        units * (pace + self.unlasting * (self.wandering - pace) + self.paused)
+        let paused = pace + self.paused;
+        units * (paused + self.wandering * (self.remembered - paused))
     }
 }
 
@@ -176,57 +190,51 @@ fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) ->
     lasts && count as f64 >= MIN_TREND_REACH * steady as f64 && count as f64 >= MIN_TREND_PART * segments.len() as f64
 }
 
-/// Returns the part of the changes of the pace that have not lasted: 0 if the pace is constant, has
-/// changed once, or only rises or only falls.
-fn unlasting_part(segments: &[RunSegment]) -> f64 {
-    let blocks = || segments.rchunks_exact(SEGMENTS_PER_BLOCK).rev();
-    let pace = |block: &[RunSegment]| {
-        let (seconds, units) = block.iter().fold((0.0, 0.0), |sum, segment| {
-            (sum.0 + segment.seconds, sum.1 + segment.units)
-        });
-        seconds / units
-    };
-    let squares: f64 = blocks()
-        .map(|block| {
-            let mean = pace(block);
-            block.iter().map(|segment| (segment.pace() - mean).powi(2)).sum::<f64>()
-        })
-        .sum();
-    let variance = squares / (blocks().len() * (SEGMENTS_PER_BLOCK - 1)) as f64;
-    let error = CHANGE_ERRORS * (variance / SEGMENTS_PER_BLOCK as f64).sqrt();
-    let mut paces = blocks().map(pace);
-    let Some(first) = paces.next() else { return 0.0 };
-    // The level follows the pace only as far as the pace is certain to have changed.
-    let (mut level, mut changes) = (first, 0.0);
-    for pace in paces {
-        let changed = level.clamp(pace - error, pace + error);
-        changes += (changed - level).abs();
-        level = changed;
-    }
-    if changes == 0.0 {
-        return 0.0;
-    }
-    let unlasting = 1.0 - (level - first).abs() / changes;
-    ((unlasting - UNLASTING_BY_CHANCE) / (1.0 - UNLASTING_BY_CHANCE)).max(0.0)
-}
-
-/// Returns the expected pace at the middle of the remaining units if the pace wanders with equal
-/// strength on all scales ("flicker noise"), as that of a shared machine does.
+/// Returns the expected pace of the remaining units, with pauses, if the pace wanders.
 ///
-/// The best weights of the past are then those with which a random walk in the plane that starts as
-/// far ahead first meets the past (the harmonic measure of a segment, as seen from its extension).
-fn wandering_pace(segments: &[RunSegment], units: f64, remaining: f64) -> f64 {
-    let ahead = remaining / 2.0;
-    let reach = (ahead + units) / ahead;
-    let (mut past, mut weight, mut pace) = (0.0, 0.0, 0.0);
-    for segment in segments.iter().rev() {
-        past += segment.units;
-        // The weight of all that is as near; rounding must not make the rest negative.
-        let near = (reach * past / (units - past).max(0.0)).sqrt().atan() * FRAC_2_PI;
-        pace += (near - weight) * segment.pace();
-        weight = near;
+/// Each memory is a mean over the run that favors its newest part. At every segment so far, each
+/// has foretold the pace of as much work as remains now, or of half of the run. The error of these
+/// estimates decides its weight.
+fn remembered_pace(segments: &[RunSegment], remaining: f64) -> f64 {
+    let total: f64 = segments.iter().map(|segment| segment.units).sum();
+    let ahead = remaining.min(MAX_JUDGED_PART * total);
+    // The future of each estimate: the segments after its own, up to the one that reaches `ahead`.
+    let (mut next, mut units, mut seconds) = (0, 0.0, 0.0);
+    let (mut done, mut judged) = (0.0, 0.0);
+    let (mut paces, mut errors) = ([0.0; MEMORIES.len()], [0.0; MEMORIES.len()]);
+    for (at, segment) in segments.iter().enumerate() {
+        done += segment.units;
+        for (pace, memory) in paces.iter_mut().zip(MEMORIES) {
+            let weight = (memory * segment.units / done).min(1.0);
+            *pace += weight * (segment.whole_pace() - *pace);
+        }
+        if at < next {
+            units -= segment.units;
+            seconds -= segment.seconds + segment.paused;
+        } else {
+            (next, units, seconds) = (at + 1, 0.0, 0.0);
+        }
+        while next < segments.len() && units < ahead {
+            units += segments[next].units;
+            seconds += segments[next].seconds + segments[next].paused;
+            next += 1;
+        }
+        if done >= UNJUDGED_PART * total && units >= ahead {
+            judged += segment.units;
+            for (error, pace) in errors.iter_mut().zip(paces) {
+                // A future without time is NaN or infinite: `min` makes both the largest error.
+                *error += segment.units * (pace * units / seconds - 1.0).abs().min(MAX_ERROR);
+            }
+        }
     }
-    pace
+    let floor = MIN_MEMORY_PACE * paces[0];
+    let (mut logarithm, mut weights) = (0.0, 0.0);
+    for (pace, error) in paces.into_iter().zip(errors) {
+        let weight = (error / judged.max(f64::MIN_POSITIVE) + MIN_ERROR).powi(ERROR_POWER);
+        logarithm += weight * pace.max(floor).ln();
+        weights += weight;
+    }
+    (logarithm / weights).exp()
 }
 
 /// Returns the standard deviation of a segment's pace, as far as it matters for a mean.
@@ -330,6 +338,81 @@ impl AgreedWindow {
         self.high = self.high.min(estimate + error);
         if self.low <= self.high {
             (self.count, self.window) = (count, window);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns segments of one unit, which took so many seconds.
+    fn segments(paces: impl IntoIterator<Item = f64>) -> Vec<RunSegment> {
+        let of = |seconds| RunSegment {
+            units: 1.0,
+            seconds,
+            paused: 0.0,
+        };
+        paces.into_iter().map(of).collect()
+    }
+
+    #[test]
+    fn the_memory_that_has_foretold_the_run_best_decides() {
+        let scatter = |at: usize| 1.0 + 0.4 * (at * 7919 % 13) as f64 / 13.0;
+        let noisy = segments((0..200).map(scatter));
+        let mean = noisy.iter().map(RunSegment::pace).sum::<f64>() / 200.0;
+        assert!(
+            (remembered_pace(&noisy, 100.0) / mean - 1.0).abs() < 0.02,
+            "the whole run"
+        );
+        // Each tenth of the run is slower than the last one.
+        let slower = segments((0..200).map(|at| scatter(at) * (1.0 + (at / 20) as f64)));
+        let newest = slower[180..].iter().map(RunSegment::pace).sum::<f64>() / 20.0;
+        let ratio = remembered_pace(&slower, 20.0) / newest;
+        assert!((0.85..1.05).contains(&ratio), "the newest segments: {ratio}");
+    }
+
+    #[test]
+    fn the_noise_decides_whether_a_change_is_certain() {
+        let run = |noise: f64| {
+            let paces = (0..200).map(|at| {
+                let level = if at < 190 { 1.0 } else { 2.0 };
+                level * (1.0 + noise * if at % 2 == 0 { 1.0 } else { -1.0 })
+            });
+            Forecast::of(&segments(paces), 0.3, 100.0).unwrap()
+        };
+        let (clean, noisy) = (run(0.01), run(0.3));
+        assert_eq!((clean.wandering, noisy.wandering), (0.0, 1.0));
+        assert!((clean.seconds(100.0) - 200.0).abs() < 2.0);
+        assert!((105.0..190.0).contains(&noisy.seconds(100.0)), "{noisy:?}");
+    }
+
+    #[test]
+    fn updates_in_a_burst_do_not_make_the_rest_short() {
+        let paces = (0..100).map(|at| if at < 97 { 1.0 + 0.5 * (at % 2) as f64 } else { 0.0 });
+        let seconds = Forecast::of(&segments(paces), 0.3, 100.0).unwrap().seconds(100.0);
+        assert!(seconds > 60.0, "{seconds}");
+    }
+
+    proptest! {
+        #[test]
+        fn forecasts_are_finite_and_not_negative(
+            segments in prop::collection::vec(
+                (1_u64.., prop_oneof![Just(0.0), 0.0..1e9], prop_oneof![4 => Just(0.0), 1 => 0.0..1e9]),
+                1..=MAX_SEGMENTS,
+            ),
+            smoothing in 0.0..1.0,
+            remaining in 1_u64..,
+        ) {
+            let segments: Vec<_> = segments
+                .into_iter()
+                .map(|(units, seconds, paused)| RunSegment { units: units as f64, seconds, paused })
+                .collect();
+            let forecast = Forecast::of(&segments, smoothing, remaining as f64).unwrap();
+            let seconds = forecast.seconds(remaining as f64);
+            prop_assert!(seconds.is_finite() && seconds >= 0.0, "{seconds}: {forecast:?}");
         }
     }
 }

@@ -759,5 +759,25 @@ mod tests {
                 prop_assert!(event.rate.is_none_or(|rate| rate.is_finite() && rate > 0.0));
             }
         }
+
+        #[test]
+        fn the_eta_of_any_run_is_finite_and_0_at_its_end(
+            updates in prop::collection::vec(
+                (0_u64..4, prop_oneof![Just(0), 0_u64..2_000_000, 0_u64..5_000_000_000]),
+                0..700,
+            ),
+            total in 1_u64..1500,
+            resumed in 0_u64..500,
+        ) {
+            let mut now = Instant::now();
+            let mut meter = Meter::start(1, "x", Some(total), OPTIONS, now).with_position(resumed);
+            for (n, nanos) in updates {
+                now += Duration::from_nanos(nanos);
+                meter.update(n, None, now);
+                let eta = meter.derived_metrics().eta_seconds;
+                prop_assert!(eta.is_none_or(|eta| eta.is_finite() && eta >= 0.0), "{eta:?}");
+                prop_assert!(!meter.is_complete() || eta == Some(0.0), "{eta:?}");
+            }
+        }
     }
 }

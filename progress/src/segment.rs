@@ -18,6 +18,11 @@ impl RunSegment {
     pub(crate) fn pace(&self) -> f64 {
         self.seconds / self.units
     }
+
+    /// Returns the seconds per unit, with pauses.
+    pub(crate) fn whole_pace(&self) -> f64 {
+        (self.seconds + self.paused) / self.units
+    }
 }
 
 /// Returns the `part` quantile of the paces, with `part` from 0 to below 1. `segments` must not be

@@ -16,7 +16,8 @@ pub use self::recordings::Recording;
 pub use self::score::EtaScore;
 pub use self::traces::{KINDS, RunKind};
 
-/// Seeds that the constants of our estimator were not chosen with.
+/// Seeds that the constants of our estimator were not chosen with, but for two: see
+/// `docs/benchmarks.md`.
 pub const HELD_OUT: Range<u64> = 200_000..200_100;
 
 /// An estimator as a viewer sees it. Times are seconds since its start.
@@ -92,7 +93,7 @@ mod tests {
             }
             let ratios = logarithms.map(f64::exp);
             assert!(
-                ratios.iter().all(|ratio| *ratio < 0.98),
+                ratios.iter().all(|ratio| *ratio < 0.9),
                 "held out: {held_out}: {ratios:?}"
             );
         }

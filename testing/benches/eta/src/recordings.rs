@@ -5,7 +5,8 @@ pub struct Recording {
     pub name: &'static str,
     /// The program, and the machine's other work.
     pub run: &'static str,
-    /// `false` if the estimator was made in sight of this recording.
+    /// `true` if it was set apart before any estimator saw it. The present estimator was made in
+    /// sight of all.
     pub held_out: bool,
     /// Seconds of each step.
     pub steps: Vec<f64>,

@@ -21,7 +21,8 @@ pub(crate) fn measure(_: &Amounts, _: &[PeerEntry]) -> Result<Vec<ReportTable>> 
         kinds.row(cells(kind.0.to_owned(), compare(*kind, HELD_OUT)));
     }
     let recorded = "Step times of programs that really ran, on two cores that also compiled other programs; each file \
-                    in `testing/benches/eta/src/recorded` says how. The estimator was made in sight of those marked †.";
+                    in `testing/benches/eta/src/recorded` says how. An earlier estimator was made in sight of those \
+                    marked †, the present one in sight of all.";
     let mut recordings = ReportTable::new("ETA of recorded runs", recorded.to_owned(), &columns);
     for recording in Recording::all() {
         let mark = if recording.held_out { "" } else { " †" };
