@@ -97,6 +97,8 @@ fn child(case: &str, folder: &Path) {
         "signal" => be_ended_by_a_signal(folder),
         "exit" => exit_in_a_worker(folder),
         "plain memory" => log_beside_a_ring_in_plain_memory(folder),
+        #[cfg(feature = "health")]
+        "tripped" => ask_for_tripped_metrics(folder),
         other => unreachable!("{other}"),
     }
 }
@@ -327,6 +329,39 @@ fn be_ended_by_a_signal(folder: &Path) {
     assert!(text.contains("of the child") && text.ends_with("of the parent\n") && !text.contains("Interrupted"));
 }
 
+/// The writer opens and ends episodes, under the lock that `tripped` takes, while children ask.
+#[cfg(feature = "health")]
+fn ask_for_tripped_metrics(folder: &Path) {
+    let logger = setup_logging(LogConfig {
+        rules: vec![facade::Rule {
+            metric: "*".into(),
+            nan: true,
+            window: 10,
+            ..facade::Rule::default()
+        }],
+        ..config(folder, "run")
+    })
+    .unwrap();
+    logger.log_metrics([("always", f64::NAN)]);
+    logger.flush().unwrap();
+    assert!(logger.tripped("always"));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for at in 0..11 {
+                    logger.log_metrics([("now and then", if at == 0 { f64::NAN } else { 1.0 })]);
+                }
+            }
+        });
+        for _ in 0..50 {
+            assert_eq!(wait(fork(|| assert!(!logger.tripped("always")))), 0);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(logger.tripped("always"));
+}
+
 fn exit_in_a_worker(folder: &Path) {
     let logger = setup_logging(config(folder, "run")).unwrap();
     let pid = fork(|| {
@@ -444,6 +479,12 @@ fn a_signal_ends_a_child_as_it_ends_its_parent() {
 #[test]
 fn the_exit_of_a_worker_ends_no_logger_of_its_parent() {
     run("exit");
+}
+
+#[cfg(feature = "health")]
+#[test]
+fn nothing_is_tripped_in_a_child() {
+    run("tripped");
 }
 
 #[test]

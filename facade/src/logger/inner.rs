@@ -216,10 +216,11 @@ impl LoggerInner {
         reason.or_else(|| self.stop.is_requested().then_some(StopReason::Button))
     }
 
-    /// Returns `true` while a rule finds the values of a metric bad.
+    /// Returns `true` while a rule finds the values of a metric bad. In a forked child, a thread of
+    /// the parent may have held the lock of the metrics.
     #[cfg(feature = "health")]
     pub(crate) fn is_tripped(&self, metric: &str) -> bool {
-        self.settings.load().tripped.is_tripped(metric)
+        !self.is_inherited() && self.settings.load().tripped.is_tripped(metric)
     }
 
     /// Returns `false`: there are no rules.
