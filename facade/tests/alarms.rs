@@ -47,6 +47,64 @@ fn a_logger_that_ends_at_once_tells_what_its_rules_find() {
     }
 }
 
+/// The file that an event names is there before the event, and whatever becomes of the run.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_has_the_incidents_that_its_events_name() {
+    const FOLDER: &str = "ALARMS_FOLDER";
+    const NAME: &str = "a_killed_run_has_the_incidents_that_its_events_name";
+    let open = |name: &str, folder: &Path| {
+        setup_logging(LogConfig {
+            name: name.into(),
+            run: "run".into(),
+            log_dir: folder.into(),
+            enable_console: false,
+            ..LogConfig::default()
+        })
+        .unwrap()
+    };
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let loggers = ["trainer", "eval"].map(|name| open(name, Path::new(&folder)));
+        for step in 0..8 {
+            loggers.iter().for_each(|logger| {
+                logger.log_metrics_at(step, [("loss", if step == 7 { f64::NAN } else { 0.5 })]);
+                logger.flush().unwrap();
+            });
+        }
+        // Killed before a further row.
+        thread::sleep(SOON);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env(FOLDER, folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let run = folder.path().join("run");
+    let events = || fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    let until = Instant::now() + SOON;
+    while events().lines().count() < 2 {
+        assert!(
+            Instant::now() < until && child.try_wait().unwrap().is_none(),
+            "{}",
+            events()
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for name in ["7-any-nan.json", "7-any-nan-2.json"] {
+        assert!(events().contains(&format!(r#""incident":"{name}""#)), "{}", events());
+        let incident = fs::read_to_string(run.join("incidents").join(name)).unwrap();
+        assert!(
+            incident.contains(r#""complete":false"#) && incident.contains(r#"{"step":6,"#),
+            "{incident}"
+        );
+    }
+}
+
 #[test]
 fn the_line_about_a_stall_is_no_movement() {
     let folder = tempfile::tempdir().unwrap();

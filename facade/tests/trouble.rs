@@ -158,13 +158,14 @@ fn the_child() {
     limit_to(1 << 20);
     let logger = open(Path::new(&folder));
     limit_to(15_000);
+    let long_name = "x".repeat(100);
     for number in 0..5000_u32 {
         logger.info(number);
         let value = if number == 1000 { f64::NAN } else { number.into() };
-        logger.log_metrics_at(number.into(), [("value", value)]);
+        logger.log_metrics_at(number.into(), [("value", value), (&*long_name, 0.0)]);
     }
     assert!(logger.flush().is_err());
-    // The 400 rows around the NaN do not fit into a file, either.
+    // The 200 rows before the NaN do not fit into a file, either.
     let incidents = logger.run_dir().join("incidents");
     let until = Instant::now() + Duration::from_secs(60);
     while !incidents.is_dir() || fs::read_dir(&incidents).unwrap().next().is_some() {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use logcore::escape::to_short_line;
@@ -23,7 +24,9 @@ pub enum Finding {
     Began(Episode),
     /// Metrics no longer meet the condition of a rule.
     Ended(EpisodeEnd),
-    /// The rows around an episode that began some steps ago are complete.
+    /// The rows around an episode: first those up to its step, right before [`Began`](Self::Began),
+    /// and [later](Incident::is_complete) all of them. Beyond the 100th incident of a logger there
+    /// are none.
     Incident(Box<Incident>),
 }
 
@@ -44,7 +47,8 @@ pub enum Finding {
 /// let mut sink = RuleSink::new(&[], "", hook, Arc::default());
 /// sink.metrics(&MetricBatch::new("trainer", 7, &[("loss", MetricValue::F32(f32::NAN))]))?;
 /// sink.deliver()?;
-/// assert_eq!(*count.lock().unwrap(), 1);
+/// // The rows so far, and the start of the episode.
+/// assert_eq!(*count.lock().unwrap(), 2);
 /// # Ok::<(), logcore::SinkError>(())
 /// ```
 pub struct FindingHook(Box<dyn FnMut(Finding) + Send>);
@@ -88,7 +92,11 @@ impl fmt::Debug for FindingHook {
 /// sink.metrics(&MetricBatch::new("trainer", 5120, &values))?;
 /// sink.deliver()?;
 ///
-/// let Finding::Began(episode) = found.recv()? else { panic!() };
+/// let began = found.iter().find_map(|finding| match finding {
+///     Finding::Began(episode) => Some(episode),
+///     _ => None,
+/// });
+/// let episode = began.unwrap();
 /// let text = "2 metrics at step 5120 (rule *-above): loss is 812.4, above 100; norm is 101.5, above 100";
 /// assert_eq!(episode.text(), text);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -108,6 +116,8 @@ pub struct Episode {
     /// Number of all metrics.
     pub count: usize,
     condition: Condition,
+    /// Name of the file with the incident, once the file is there. All copies share the name.
+    pub(super) file: Arc<OnceLock<String>>,
 }
 
 /// One metric that began to meet a condition.
@@ -215,7 +225,15 @@ impl Episode {
             breaches: Vec::new(),
             count: 0,
             condition: rule.condition,
+            file: Arc::default(),
         }
+    }
+
+    /// Returns the name of the file with the incident, in the folder `incidents`; `None` before
+    /// [`write_incident`](super::write_incident) has written the file.
+    #[must_use]
+    pub fn incident_file(&self) -> Option<&str> {
+        self.file.get().map(String::as_str)
     }
 
     pub(super) fn add(&mut self, metric: &str, value: Option<MetricValue>, usual: Option<f64>, step: Option<u64>) {

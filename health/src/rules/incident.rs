@@ -25,6 +25,9 @@ const MAX_RULE_BYTES: usize = 64;
 
 /// An episode, and the 200 rows before and after its step, of all metrics, at full resolution.
 ///
+/// An episode has two: the first has the rows up to its step, the second all of them. The file of
+/// the first is there at once, so that a run that is killed next leaves one, too.
+///
 /// ```
 /// use std::sync::{Arc, mpsc};
 /// use std::time::Duration;
@@ -41,7 +44,7 @@ const MAX_RULE_BYTES: usize = 64;
 /// sink.finish(Deadline::after(Duration::from_secs(1)))?;
 ///
 /// let incident = found.iter().find_map(|finding| match finding {
-///     Finding::Incident(incident) => Some(incident),
+///     Finding::Incident(incident) if incident.is_complete() => Some(incident),
 ///     _ => None,
 /// });
 /// let incident = incident.unwrap();
@@ -55,6 +58,7 @@ const MAX_RULE_BYTES: usize = 64;
 pub struct Incident {
     episode: Episode,
     rows: Rows,
+    is_complete: bool,
     /// Bytes of the rows, which `in_flight` holds until the incident is dropped.
     bytes: usize,
     in_flight: Arc<AtomicUsize>,
@@ -84,14 +88,24 @@ pub(super) struct Rows {
 }
 
 impl Incident {
-    /// Takes an episode and its rows; counts their bytes in `in_flight` until the end of the value.
-    pub(super) fn new(episode: Episode, rows: Rows, in_flight: &Arc<AtomicUsize>) -> Self {
+    /// Takes an episode that has just begun and the rows so far; counts their bytes in `in_flight`
+    /// until the end of the value.
+    pub(super) fn begun(episode: Episode, rows: Rows, in_flight: &Arc<AtomicUsize>) -> Self {
+        let mut incident = Self::complete(episode, rows, in_flight);
+        incident.is_complete = false;
+        incident
+    }
+
+    /// Takes an episode and all its rows; counts their bytes in `in_flight` until the end of the
+    /// value.
+    pub(super) fn complete(episode: Episode, rows: Rows, in_flight: &Arc<AtomicUsize>) -> Self {
         let bytes = rows.values.len() * size_of::<MetricValue>()
             + rows.batches.len() * size_of::<(u64, SystemTime, Arc<[u32]>)>();
         in_flight.fetch_add(bytes, Ordering::Relaxed);
         Self {
             episode,
             rows,
+            is_complete: true,
             bytes,
             in_flight: Arc::clone(in_flight),
         }
@@ -102,6 +116,13 @@ impl Incident {
     #[must_use]
     pub fn episode(&self) -> &Episode {
         &self.episode
+    }
+
+    /// Returns `true` if there are no further rows: 200 have followed, the logger has ended, or there
+    /// was no room for more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// Returns the rows in the order in which they were logged. Calls for one step are one row,
@@ -155,30 +176,21 @@ impl Serialize for IncidentRow<'_> {
     }
 }
 
-/// Returns the name of an incident's file, if no other has it: `<step>-<rule>.json`, of the
-/// characters `a-z0-9_-`. Ranks above 0 have theirs in the name, and so have later attempts, which
-/// may come to the same step again.
-///
-/// ```
-/// use logcore_health::rules::incident_file_name;
-///
-/// assert_eq!(incident_file_name(Some(5120), "loss-spike", 0, 1), "5120-loss-spike.json");
-/// assert_eq!(incident_file_name(Some(7), "*-nan", 3, 2), "7-any-nan-rank3-attempt2.json");
-/// let name = incident_file_name(None, "Val/../Loss-missing", 0, 1);
-/// assert_eq!(name, "start-val____loss-missing.json");
-/// ```
-#[must_use]
-pub fn incident_file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32) -> String {
-    file_name(step, rule, rank, attempt, 1)
+/// Counts an incident of a logger; returns `false` if the logger has had all that it may have.
+pub(super) fn count_incident(incidents: &AtomicUsize) -> bool {
+    incidents.fetch_add(1, Ordering::Relaxed) < MAX_INCIDENTS
 }
 
 /// Writes an incident to the folder of a run, and returns the name of the file in its subfolder
-/// `incidents`.
+/// `incidents`: `<step>-<rule>.json` with the rank above 0, the attempt above 1, and a number where
+/// the name is taken, all of the characters `a-z0-9_-`. The second incident of an episode replaces
+/// the first.
 ///
 /// `lines` are the lines of the text file around the episode. The file is an object: `rule`,
 /// `metric`, `value` and `usual` of the first metric, `step`, `time` (seconds since 1970), `rank`,
-/// `attempt`, `text` (one line for people), `metrics` (the first ten), `count` (of all), `rows`
-/// (each with `step`, `time` and `values`) and `lines`. Numbers that are not finite are strings.
+/// `attempt`, `text` (one line for people), `metrics` (the first ten), `count` (of all), `complete`
+/// (`false` if the rows after the step are still to come), `rows` (each with `step`, `time` and
+/// `values`) and `lines`. Numbers that are not finite are strings.
 ///
 /// ```
 /// # use std::sync::{Arc, mpsc};
@@ -207,7 +219,7 @@ pub fn incident_file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32
 /// # Errors
 ///
 /// If the folder of the run is not there or `incidents` is no folder, if the system refuses, or if
-/// the run has 100 incidents. No file is overwritten and no link followed.
+/// the run has 100 incidents. No other file is overwritten and no link followed.
 pub fn write_incident(
     run_dir: &Path,
     incident: &Incident,
@@ -218,26 +230,38 @@ pub fn write_incident(
     let run = Folder::open(run_dir)?;
     run.create_dir_all(Path::new(INCIDENTS_FOLDER))?;
     let folder = run.folder(Path::new(INCIDENTS_FOLDER))?;
-    let entries = folder.entries()?;
-    let is_incident = |name: &Path| name.extension().is_some_and(|extension| extension == "json");
-    let count = entries
-        .iter()
-        .filter(|entry| is_incident(Path::new(&entry.name)))
-        .count();
-    if count >= MAX_INCIDENTS {
-        return Err(io::Error::other(format!(
-            "the run has {MAX_INCIDENTS} incidents; remove some files of its folder {INCIDENTS_FOLDER} to see further ones"
-        )));
+    let episode = &incident.episode;
+    if episode.incident_file().is_none() {
+        check_room(&folder)?;
     }
     // A reader never finds a part of a file under its final name.
     let temporary = PathBuf::from(format!(".logcore-{}.tmp", random_suffix()));
-    let written = write_file(&folder, &temporary, incident, lines, rank, attempt)
-        .and_then(|()| give_name(&folder, &temporary, &incident.episode, rank, attempt));
+    let written = write_file(&folder, &temporary, incident, lines, rank, attempt).and_then(|()| {
+        if let Some(name) = episode.incident_file() {
+            folder.rename(&temporary, Path::new(name))?;
+            return Ok(name.to_owned());
+        }
+        let name = give_name(&folder, &temporary, episode, rank, attempt)?;
+        Ok(episode.file.get_or_init(|| name).clone())
+    });
     if written.is_err() {
         // The error that is returned matters more than one of this call.
         let _ = folder.remove_file(&temporary);
     }
     written
+}
+
+/// Refuses a further incident of a run that has all that it may have.
+fn check_room(folder: &Folder) -> io::Result<()> {
+    let is_incident = |name: &Path| name.extension().is_some_and(|extension| extension == "json");
+    let entries = folder.entries()?;
+    let incidents = entries.iter().filter(|entry| is_incident(Path::new(&entry.name)));
+    if incidents.count() >= MAX_INCIDENTS {
+        return Err(io::Error::other(format!(
+            "the run has {MAX_INCIDENTS} incidents; remove some files of its folder {INCIDENTS_FOLDER} to see further ones"
+        )));
+    }
+    Ok(())
 }
 
 fn write_file(
@@ -262,6 +286,7 @@ fn write_file(
         text: episode.text(),
         metrics: episode.breaches.iter().map(HeadMetric::from).collect(),
         count: episode.count,
+        complete: incident.is_complete,
     };
     let head = serde_json::to_string(&head)?;
     let mut file = BufWriter::new(folder.create_new(path)?);
@@ -293,6 +318,7 @@ struct Head<'a> {
     text: String,
     metrics: Vec<HeadMetric<'a>>,
     count: usize,
+    complete: bool,
 }
 
 #[derive(Serialize)]
@@ -326,6 +352,9 @@ fn give_name(folder: &Folder, temporary: &Path, episode: &Episode, rank: u32, at
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Returns the name of an incident's file: `<step>-<rule>.json`, of the characters `a-z0-9_-`. Ranks
+/// above 0 have theirs in the name, and so have later attempts, which may come to the same step
+/// again.
 fn file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32, number: usize) -> String {
     let mut name = step.map_or_else(|| "start".to_owned(), |step| step.to_string());
     name.push('-');
@@ -350,4 +379,28 @@ fn file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32, number: usi
         name += &format!("-{number}");
     }
     name + ".json"
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_have_only_harmless_characters() {
+        assert_eq!(file_name(Some(5120), "loss-spike", 0, 1, 1), "5120-loss-spike.json");
+        assert_eq!(file_name(Some(7), "*-nan", 3, 2, 2), "7-any-nan-rank3-attempt2-2.json");
+        let name = file_name(None, "Val/../Loss\u{202e}-missing", 0, 1, 1);
+        assert_eq!(name, "start-val____loss_-missing.json");
+    }
+
+    proptest! {
+        #[test]
+        fn the_name_of_any_rule_is_a_short_plain_one(step in any::<Option<u64>>(), rule in "\\PC{0,200}|.{0,200}", rank in any::<u32>()) {
+            let name = file_name(step, &rule, rank, 2, 7);
+            let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+            prop_assert!(name.len() < 150 && name.strip_suffix(".json").unwrap().bytes().all(is_plain), "{}", name);
+        }
+    }
 }

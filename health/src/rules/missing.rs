@@ -1,10 +1,11 @@
 //! The condition `missing`: metrics without a value for a time.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::finding::{Episode, EpisodeEnd, Finding, RuleFacts};
+use super::incident::{Incident, Rows, count_incident};
 use super::tripped::TrippedMetrics;
 
 /// Number of checks, and so of seconds, between two findings of a rule on one metric.
@@ -30,7 +31,8 @@ const QUIET_CHECKS: u64 = 60;
 ///
 /// assert!(watch.check(SystemTime::now()).is_empty());
 /// assert!(watch.check(SystemTime::now()).is_empty());
-/// let Finding::Began(episode) = &watch.check(SystemTime::now())[0] else { panic!() };
+/// let findings = watch.check(SystemTime::now());
+/// let [Finding::Incident(_), Finding::Began(episode)] = &findings[..] else { panic!() };
 /// let text = "val/loss has had no value for 2s, since step 7 (rule val/loss-missing)";
 /// assert_eq!(episode.text(), text);
 /// # Ok::<(), logcore::SinkError>(())
@@ -41,6 +43,8 @@ pub struct MissingWatch {
     /// `true` if `told` of the state holds anything.
     has_told: AtomicBool,
     tripped: Arc<TrippedMetrics>,
+    /// Number of incidents of the logger.
+    incidents: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +101,11 @@ impl MissingSlot {
 
 impl MissingWatch {
     /// Creates the watch of these rules; `None` if there are none.
-    pub(super) fn new(rules: Vec<Arc<RuleFacts>>, tripped: Arc<TrippedMetrics>) -> Option<Self> {
+    pub(super) fn new(
+        rules: Vec<Arc<RuleFacts>>,
+        tripped: Arc<TrippedMetrics>,
+        incidents: Arc<AtomicUsize>,
+    ) -> Option<Self> {
         let rules: Vec<_> = rules.into_iter().filter_map(WatchedRule::new).collect();
         (!rules.is_empty()).then(|| Self {
             state: Mutex::new(State {
@@ -106,6 +114,7 @@ impl MissingWatch {
             }),
             has_told: AtomicBool::new(false),
             tripped,
+            incidents,
         })
     }
 
@@ -129,7 +138,14 @@ impl MissingWatch {
             Finding::Began(episode) => Some(episode.clone()),
             _ => None,
         });
-        state.told.extend(began);
+        let episodes: Vec<Episode> = began.filter(|_| count_incident(&self.incidents)).collect();
+        // The sink alone has the rows. It may be long until its next one.
+        let incidents = episodes.iter().map(|episode| {
+            let incident = Incident::begun(episode.clone(), Rows::default(), &Arc::default());
+            Finding::Incident(Box::new(incident))
+        });
+        findings.splice(0..0, incidents);
+        state.told.extend(episodes);
         self.has_told.store(!state.told.is_empty(), Ordering::Relaxed);
         findings
     }
@@ -255,17 +271,17 @@ mod tests {
             missing: Some("2s".to_owned()),
             ..Rule::default()
         }));
-        let watch = MissingWatch::new(vec![Arc::clone(&facts)], Arc::clone(tripped)).unwrap();
+        let watch = MissingWatch::new(vec![Arc::clone(&facts)], Arc::clone(tripped), Arc::default()).unwrap();
         (watch, facts)
     }
 
     fn texts(watch: &MissingWatch, checks: usize) -> Vec<String> {
         let findings = (0..checks).flat_map(|_| watch.check(SystemTime::UNIX_EPOCH));
         findings
-            .map(|finding| match finding {
-                Finding::Began(episode) => episode.text(),
-                Finding::Ended(end) => end.text(),
-                Finding::Incident(_) => unreachable!("a check makes no incident"),
+            .filter_map(|finding| match finding {
+                Finding::Began(episode) => Some(episode.text()),
+                Finding::Ended(end) => Some(end.text()),
+                Finding::Incident(_) => None,
             })
             .collect()
     }

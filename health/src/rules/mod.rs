@@ -4,7 +4,7 @@
 //! condition of a rule opens an episode of that rule and metric, which is told once, as a
 //! [`Finding`], and which ends after `window` values that do not meet the condition; an episode of
 //! `missing` ends with the next value. For each episode that was told, an [`Incident`] holds the
-//! 200 rows before and after it, for [`write_incident`].
+//! 200 rows before and after it, for [`write_incident`]; the rows before come first, alone.
 //!
 //! | condition | met by |
 //! |---|---|
@@ -36,7 +36,7 @@ mod tripped;
 mod watch;
 
 pub use self::finding::{Breach, EndedMetric, Episode, EpisodeEnd, Finding, FindingHook};
-pub use self::incident::{Incident, IncidentRow, incident_file_name, write_incident};
+pub use self::incident::{Incident, IncidentRow, write_incident};
 pub use self::missing::MissingWatch;
 pub use self::sink::RuleSink;
 pub use self::tripped::TrippedMetrics;

@@ -10,7 +10,7 @@ use logcore::{Deadline, EventKind, MetricBatch, MetricValue, Notices, Rule, Sink
 
 use super::finding::{Episode, EpisodeEnd, Finding, FindingHook, RuleFacts};
 use super::history::{ROWS_AROUND, RowHistory};
-use super::incident::{Incident, MAX_INCIDENTS};
+use super::incident::{Incident, Rows, count_incident};
 use super::layouts::{Found, Layouts};
 use super::missing::MissingWatch;
 use super::pattern::matches_pattern;
@@ -40,9 +40,9 @@ const MAX_IN_FLIGHT: usize = 3 << 20;
 /// for (step, loss) in [(1, 0.5), (2, f32::NAN), (3, f32::NAN)] {
 ///     sink.metrics(&MetricBatch::new("trainer", step, &[("metrics/loss", MetricValue::F32(loss))]))?;
 /// }
-/// let Finding::Began(episode) = found.recv()? else { panic!() };
+/// let findings: Vec<Finding> = found.try_iter().collect();
+/// let [Finding::Incident(_), Finding::Began(episode)] = &findings[..] else { panic!() };
 /// assert_eq!(episode.text(), "loss is NaN at step 2, after 0.5 (rule *-nan)");
-/// assert!(found.try_recv().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -68,8 +68,8 @@ pub struct RuleSink {
     began: Vec<HeldEpisode>,
     ended: Vec<(usize, EpisodeEnd)>,
     pending: VecDeque<PendingIncident>,
-    /// Number of incidents so far.
-    incidents: usize,
+    /// Number of incidents so far, those beyond the bound included.
+    incidents: Arc<AtomicUsize>,
     in_flight: Arc<AtomicUsize>,
 }
 
@@ -95,6 +95,8 @@ struct HeldEpisode {
     rule: usize,
     episode: Episode,
     is_sent: bool,
+    /// `true` if the episode is to have its rows in a file.
+    has_incident: bool,
 }
 
 /// An episode whose rows are not complete.
@@ -116,7 +118,8 @@ impl RuleSink {
         }];
         let rules = if rules.is_empty() { &default } else { rules };
         let rules: Vec<_> = rules.iter().map(|rule| Arc::new(RuleFacts::new(rule))).collect();
-        let missing = MissingWatch::new(rules.clone(), Arc::clone(&tripped)).map(Arc::new);
+        let incidents = Arc::default();
+        let missing = MissingWatch::new(rules.clone(), Arc::clone(&tripped), Arc::clone(&incidents)).map(Arc::new);
         Self {
             rules,
             prefix: prefix.to_owned(),
@@ -135,7 +138,7 @@ impl RuleSink {
             began: Vec::new(),
             ended: Vec::new(),
             pending: VecDeque::new(),
-            incidents: 0,
+            incidents,
             in_flight: Arc::default(),
         }
     }
@@ -153,26 +156,42 @@ impl RuleSink {
         self.send_findings();
         let row = self.history.newest();
         for held in std::mem::take(&mut self.began) {
-            self.add_incident(held.episode, row);
+            if held.has_incident {
+                self.pending.push_back(PendingIncident {
+                    episode: held.episode,
+                    row,
+                });
+            }
         }
     }
 
     /// Sends the findings of the present step that were not sent yet.
     fn send_findings(&mut self) {
-        for held in self.began.iter_mut().filter(|held| !held.is_sent) {
-            held.is_sent = true;
-            self.findings.tell(Finding::Began(held.episode.clone()));
+        for at in 0..self.began.len() {
+            let held = &mut self.began[at];
+            if std::mem::replace(&mut held.is_sent, true) {
+                continue;
+            }
+            held.has_incident = count_incident(&self.incidents);
+            let (episode, has_incident) = (held.episode.clone(), held.has_incident);
+            if has_incident {
+                let rows = self.copy_around(self.history.newest());
+                let incident = Incident::begun(episode.clone(), rows, &self.in_flight);
+                self.findings.tell(Finding::Incident(Box::new(incident)));
+            }
+            self.findings.tell(Finding::Began(episode));
         }
         for (_, end) in self.ended.drain(..) {
             self.findings.tell(Finding::Ended(end));
         }
     }
 
-    fn add_incident(&mut self, episode: Episode, row: u64) {
-        if self.incidents < MAX_INCIDENTS {
-            self.incidents += 1;
-            self.pending.push_back(PendingIncident { episode, row });
-        }
+    /// Copies the rows around a row.
+    fn copy_around(&self, row: u64) -> Rows {
+        let free = MAX_IN_FLIGHT.saturating_sub(self.in_flight.load(Ordering::Relaxed));
+        // Each may take half of the rest, so that the next one has rows, too.
+        self.history
+            .copy_around(row, free / 2, &self.layouts, &self.logged_names)
     }
 
     /// Hands over the incidents that `is_due` finds complete.
@@ -181,12 +200,8 @@ impl RuleSink {
             let Some(PendingIncident { episode, row }) = self.pending.remove(at) else {
                 return;
             };
-            let free = MAX_IN_FLIGHT.saturating_sub(self.in_flight.load(Ordering::Relaxed));
-            // Each may take half of the rest, so that the next one has rows, too.
-            let rows = self
-                .history
-                .copy_around(row, free / 2, &self.layouts, &self.logged_names);
-            let incident = Incident::new(episode, rows, &self.in_flight);
+            let rows = self.copy_around(row);
+            let incident = Incident::complete(episode, rows, &self.in_flight);
             self.findings.tell(Finding::Incident(Box::new(incident)));
         }
     }
@@ -328,6 +343,7 @@ impl RuleSink {
                                 rule,
                                 episode: Episode::new(facts, Some(step), time),
                                 is_sent: false,
+                                has_incident: false,
                             });
                             let last = self.began.len() - 1;
                             &mut self.began[last]
@@ -359,7 +375,7 @@ impl RuleSink {
         let Some(missing) = &self.missing else { return };
         let row = self.history.newest();
         for episode in missing.take_told() {
-            self.add_incident(episode, row);
+            self.pending.push_back(PendingIncident { episode, row });
         }
     }
 }

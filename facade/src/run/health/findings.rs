@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use logcore::escape::to_one_line;
-use logcore::{AlertLevel, Deadline, MetricValue, RuleAnswer, StopReason, suppress_logging};
+use logcore::{AlertLevel, Deadline, RuleAnswer, StopReason, suppress_logging};
 use logcore_health::event::{Event, HealthKind};
-use logcore_health::rules::{Episode, Finding, Incident, MissingWatch, incident_file_name, write_incident};
+use logcore_health::rules::{Episode, EpisodeEnd, Finding, Incident, MissingWatch, write_incident};
 use logcore_pipeline::{ForkMutex, print_notice};
 
 use super::journal::{Journal, send_alert};
@@ -79,63 +79,57 @@ impl FindingQueue {
 }
 
 impl Journal {
-    /// Tells what the rules have found.
+    /// Tells what the rules have found: lines, alerts and the request to stop first, which no disk
+    /// holds up, then the files. An event names an incident only once its file is there.
     pub(super) fn take_findings(&mut self, loggers: &[Arc<LoggerInner>], findings: Vec<LoggerFinding>) {
-        for LoggerFinding { logger: name, finding } in findings {
-            let logger = loggers.iter().find(|open| *open.name() == *name).or(loggers.first());
+        let mut events = Vec::new();
+        for LoggerFinding { logger: name, finding } in &findings {
+            let logger = loggers.iter().find(|open| *open.name() == **name).or(loggers.first());
             match finding {
-                Finding::Began(episode) => self.tell_episode(logger, &episode),
-                Finding::Ended(end) => {
-                    let event = self.event(HealthKind::Rule, AlertLevel::Info, end.text(), end.step);
-                    let first = end.metrics.first();
-                    self.tell_of_rule(
-                        logger,
-                        event,
-                        &end.rule,
-                        first.map(|first| (&first.metric, first.value)),
-                    );
-                }
-                Finding::Incident(incident) => self.write_incident(&name, &incident),
+                Finding::Began(episode) => events.push((self.tell_episode(logger, episode), Some(episode))),
+                Finding::Ended(end) => events.push((self.tell_end(logger, end), None)),
+                Finding::Incident(_) => {}
             }
+        }
+        for LoggerFinding { logger, finding } in &findings {
+            if let Finding::Incident(incident) = finding {
+                self.write_incident(logger, incident);
+            }
+        }
+        for (mut event, episode) in events {
+            event.incident = episode.and_then(Episode::incident_file).map(str::to_owned);
+            self.append(&event);
         }
     }
 
-    fn tell_episode(&mut self, logger: Option<&Arc<LoggerInner>>, episode: &Episode) {
+    /// Logs the line of an episode, and does what its rule asks for; returns the event.
+    fn tell_episode(&mut self, logger: Option<&Arc<LoggerInner>>, episode: &Episode) -> Event {
         let mut event = self.event(HealthKind::Rule, AlertLevel::Warn, episode.text(), episode.step);
-        let first = episode.breaches.first();
-        event.usual = first.and_then(|first| first.usual);
-        let attempt = self.run.info().attempt();
-        let name = incident_file_name(episode.step, &episode.rule, self.run.rank(), attempt);
-        event.incident = Some(name);
+        event.rule = Some(episode.rule.clone());
+        if let Some(first) = episode.breaches.first() {
+            (event.metric, event.value, event.usual) = (Some(first.metric.clone()), first.value, first.usual);
+        }
         if episode.then != RuleAnswer::Warn
             && let Some(logger) = logger
         {
             send_alert(logger, &format!("Rule {}", to_one_line(&episode.rule)), &event);
         }
-        self.tell_of_rule(
-            logger,
-            event,
-            &episode.rule,
-            first.map(|first| (&first.metric, first.value)),
-        );
+        self.log(logger, &event);
         if episode.then == RuleAnswer::Stop {
             self.run.stop().request(StopReason::Rule(episode.rule.clone()));
         }
+        event
     }
 
-    fn tell_of_rule(
-        &mut self,
-        logger: Option<&Arc<LoggerInner>>,
-        mut event: Event,
-        rule: &str,
-        metric: Option<(&String, Option<MetricValue>)>,
-    ) {
-        event.rule = Some(rule.to_owned());
-        if let Some((name, value)) = metric {
-            (event.metric, event.value) = (Some(name.clone()), value);
+    /// Logs the line of the end of an episode; returns the event.
+    fn tell_end(&mut self, logger: Option<&Arc<LoggerInner>>, end: &EpisodeEnd) -> Event {
+        let mut event = self.event(HealthKind::Rule, AlertLevel::Info, end.text(), end.step);
+        event.rule = Some(end.rule.clone());
+        if let Some(first) = end.metrics.first() {
+            (event.metric, event.value) = (Some(first.metric.clone()), first.value);
         }
         self.log(logger, &event);
-        self.append(&event);
+        event
     }
 
     fn write_incident(&self, logger: &str, incident: &Incident) {
