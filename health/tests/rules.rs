@@ -306,6 +306,48 @@ fn an_incident_of_wide_rows_has_as_many_before_as_after() {
 }
 
 #[test]
+fn the_file_of_an_incident_with_long_names_is_bounded() {
+    let long = format!("metrics/{}", "x".repeat(1 << 20));
+    let mut rules = Rules::new(&[]);
+    for step in 0..300_u64 {
+        let loss = if step == 100 { f64::NAN } else { 1.0 };
+        rules.log(step, &[(&long, 0.5), ("metrics/loss", loss)]);
+    }
+    let incident = &rules.finish()[0];
+    let steps: Vec<_> = incident.rows().map(|row| row.step).collect();
+    assert!(steps.len() > 10 && steps.contains(&100), "{steps:?}");
+    let run = tempfile::tempdir().unwrap();
+    let name = write_incident(run.path(), incident, &[], 0, 1).unwrap();
+    let file = run.path().join("incidents").join(name);
+    assert!(file.metadata().unwrap().len() < 20 << 20);
+}
+
+/// Each of these was quadratic in the number of metrics.
+#[test]
+fn tens_of_thousands_of_metrics_that_come_and_go_bad_at_once_hold_nobody_up() {
+    let names: Vec<String> = (0..50_000).map(|at| format!("metrics/m{at}")).collect();
+    let mut rules = Rules::new(&[
+        Rule { nan: true, ..rule("*") },
+        Rule {
+            missing: Some("1h".to_owned()),
+            ..rule("*")
+        },
+    ]);
+    let begun = std::time::Instant::now();
+    for (step, value) in [(0, 1.0), (1, 2.0), (2, f64::NAN)] {
+        for names in names.chunks(100) {
+            let values: Vec<_> = names.iter().map(|name| (&**name, value)).collect();
+            rules.log(step, &values);
+        }
+    }
+    let told = rules.deliver();
+    let expected = "50000 metrics at step 2 (rule *-nan): m0 is NaN, after 2; m1 is NaN, after 2;";
+    assert!(told[0].starts_with(expected), "{told:?}");
+    // A second in a debug build on a busy machine.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_missing_metric_has_an_incident_too() {
     let mut rules = Rules::new(&[Rule {
         missing: Some("2s".to_owned()),

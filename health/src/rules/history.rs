@@ -15,6 +15,10 @@ pub(super) const ROWS_AROUND: u64 = 200;
 /// Bytes of the rows that are remembered. The memory of a ring may be twice what is in it.
 const MAX_BYTES: usize = 2 << 20;
 
+/// Bytes that the rows of an incident take as text, as far as the names go and with 24 bytes a
+/// value: names may be long, and each row has them.
+const MAX_TEXT: usize = 16 << 20;
+
 /// The last rows. A row is all batches of one step, one after another; it has a number that counts
 /// up.
 #[derive(Debug, Default)]
@@ -120,7 +124,10 @@ impl RowHistory {
             let kept = self.batches.range(batches..);
             let kept: Vec<_> = kept.take_while(|batch| rows.contains(&batch.row)).copied().collect();
             let length: usize = kept.iter().map(|batch| batch.length as usize).sum();
-            if bytes(kept.len(), length) > max_bytes && !kept.is_empty() {
+            let ids = kept.iter().flat_map(|batch| &**layouts.ids(batch.layout));
+            let text = ids.map(|id| names[*id as usize].len() + 24);
+            let is_too_much = bytes(kept.len(), length) > max_bytes || text.sum::<usize>() > MAX_TEXT;
+            if is_too_much && !kept.is_empty() {
                 if around == 0 {
                     return Rows::default();
                 }

@@ -155,7 +155,8 @@ impl MissingWatch {
         let slot = Arc::new(MissingSlot::default());
         let mut state = self.lock();
         if let Some(rule) = state.rules.iter_mut().find(|rule| Arc::ptr_eq(&rule.facts, facts)) {
-            for stand_in in rule.metrics.iter().filter(|metric| metric.is_stand_in) {
+            // The stand-in is the first one. There may be tens of thousands of others.
+            if let Some(stand_in) = rule.metrics.first().filter(|metric| metric.is_stand_in) {
                 stand_in.slot.note_value(step);
             }
             rule.metrics

@@ -20,6 +20,10 @@ use super::watch::{Change, Watch};
 /// Bytes of the incidents that wait to be written.
 const MAX_IN_FLIGHT: usize = 3 << 20;
 
+/// Most values of a step whose last finite ones are looked for in the rows: thousands of metrics may
+/// be NaN at once, and each look may pass all rows.
+const MAX_LOOKS_BACK: usize = 100;
+
 /// Looks at each value of a logger, on the writer's thread, and sends what the rules find.
 ///
 /// With an empty list of rules one is on: each metric that is no finite number is told by a line at
@@ -62,6 +66,8 @@ pub struct RuleSink {
     /// For each layout whether it is calm, see [`is_calm`](Self::is_calm); `None` if unknown.
     calm: Vec<Option<bool>>,
     step: Option<u64>,
+    /// The newest row in which last finite values were looked for, and the number of looks there.
+    looks_back: (u64, usize),
     changes: Vec<FoundChange>,
     scratch: Vec<i32>,
     /// The findings of the present step.
@@ -133,6 +139,7 @@ impl RuleSink {
             history: RowHistory::default(),
             calm: Vec::new(),
             step: None,
+            looks_back: (0, 0),
             changes: Vec::new(),
             scratch: Vec::new(),
             began: Vec::new(),
@@ -290,12 +297,15 @@ impl RuleSink {
     fn observe(&mut self, batch: &MetricBatch<'_>, layout: u32) {
         for (id, (_, value)) in self.layouts.ids(layout).iter().zip(batch.iter()) {
             let metric = &mut self.metrics[*id as usize];
-            if !value.as_f64().is_finite()
-                && metric.watches.iter().any(Watch::is_calm)
-                && let Some(last) = self.history.last_finite(*id, &self.layouts)
-            {
+            if !value.as_f64().is_finite() && metric.watches.iter().any(Watch::is_calm) {
                 // Values of a calm layout have been passed over.
-                metric.last = last;
+                let row = self.history.newest();
+                let looks = if self.looks_back.0 == row { self.looks_back.1 } else { 0 };
+                self.looks_back = (row, looks + 1);
+                metric.last = match looks < MAX_LOOKS_BACK {
+                    true => self.history.last_finite(*id, &self.layouts).unwrap_or(metric.last),
+                    false => f64::NAN,
+                };
             }
             metric.observe(*id, value, batch.step(), &mut self.scratch, &mut self.changes);
         }
