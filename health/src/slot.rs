@@ -75,11 +75,12 @@ pub struct RankState {
     pub time: SystemTime,
     /// Time of the last movement: a progress update or a new step. In whole milliseconds.
     pub moved: SystemTime,
-    /// Usual seconds of a step, as a moving average; 0 if unknown.
+    /// Usual seconds of a step without the [exchange](crate::skew::is_exchange) with other ranks, as
+    /// a moving average; 0 if unknown.
     pub step_seconds: f32,
-    /// Share of the step that goes by with waiting for data, from 0 to 1.
+    /// Share of these seconds that goes by with waiting for data, from 0 to 1.
     pub data_share: f32,
-    /// Recent steps in a second; 0 if unknown.
+    /// Recent steps in a second, by the wall clock; 0 if unknown.
     pub pace: f32,
     /// The innermost phase at the time of the writing.
     pub phase: RankPhase,

@@ -429,6 +429,9 @@ impl UnifiedLogger {
     /// the program's own. Every ten seconds, rows have `time/<phase>_fraction`, the shares since
     /// the last ones, and `time/goodput`, that of the run so far.
     ///
+    /// With several ranks, put the exchange between them into a phase on each rank, such as
+    /// `allreduce`: a rank for which the others wait there is then found.
+    ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
     /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };

@@ -45,6 +45,8 @@ pub(crate) struct LedgerReading {
     pub(crate) may_be_long: bool,
     /// Time in which the thread that trains waited for data.
     pub(crate) data: Duration,
+    /// Time in which the thread that trains waited for other ranks, in phases that are named so.
+    pub(crate) exchange: Duration,
     /// The open phases of all threads, as `eval > forward`.
     pub(crate) open: Vec<String>,
 }
@@ -314,6 +316,9 @@ struct AccountEntry {
     elsewhere: Duration,
     /// Name of the metric of its share.
     share_name: Box<str>,
+    /// `true` if a phase of this name waits for other ranks.
+    #[cfg(feature = "health")]
+    is_exchange: bool,
 }
 
 struct ThreadPhases {
@@ -612,6 +617,12 @@ impl LedgerBook {
             now: self.accounts[now.0].name.to_string(),
             may_be_long: open_here.iter().any(is_long) || all.any(|phase| phase.account == IDLE),
             data: self.accounts[DATA.0].time,
+            exchange: self
+                .accounts
+                .iter()
+                .filter(|account| account.is_exchange)
+                .map(|account| account.time)
+                .sum(),
             open: self
                 .threads
                 .iter()
@@ -696,6 +707,8 @@ impl AccountEntry {
             in_interval: Duration::ZERO,
             elsewhere: Duration::ZERO,
             share_name: format!("time/{name}_fraction").into(),
+            #[cfg(feature = "health")]
+            is_exchange: logcore_health::skew::is_exchange(name),
         }
     }
 }

@@ -8,10 +8,12 @@
 //!
 //! - A rank that **waits for data** spends a larger share of the step in the phase `data` than the
 //!   median rank. Always seen, if the program has this phase (`logger.data` makes it).
-//! - A rank that **computes longer** is seen if the program gives the collective a phase of its
-//!   own, such as `phase("sync")`: the time of a step is then what the rank does itself. Otherwise
-//!   the time of a step includes the wait for the others, and is the same for all; nothing is said
-//!   then.
+//! - A rank that **computes longer** is seen if the program gives the collective a phase of its own
+//!   whose name [says so](is_exchange), such as `phase("allreduce")`: the time of a step in the slot
+//!   is then what the rank does itself, and the rank for which the others wait, which is the one
+//!   with the least time in that phase, has the longest. Otherwise the time of a step includes the
+//!   wait for the others, and is the same for all; nothing is said then. The times alone do not tell
+//!   which phase waits: a rank that ends one phase early looks like a rank for which others wait.
 //! - Ranks that do not wait for each other (asynchronous training, local steps) have times of their
 //!   own, and both causes are seen.
 //!
@@ -50,6 +52,35 @@ const STILL_SLOW: f64 = 1.1;
 
 /// Greatest factor that is stated.
 const MAX_FACTOR: f64 = 1000.0;
+
+/// Parts of the names of phases in which ranks wait for each other.
+const EXCHANGES: [&str; 9] = [
+    "sync",
+    "reduce",
+    "gather",
+    "scatter",
+    "broadcast",
+    "barrier",
+    "collective",
+    "exchange",
+    "communication",
+];
+
+/// Returns `true` if the name of a phase says that ranks wait for each other there: if the name has
+/// `sync`, `reduce`, `gather`, `scatter`, `broadcast`, `barrier`, `collective`, `exchange` or
+/// `communication` in it, in any case, and not `async`.
+///
+/// ```
+/// use logcore_health::skew::is_exchange;
+///
+/// assert!(["allreduce", "All-Gather", "grad_sync", "communication"].into_iter().all(is_exchange));
+/// assert!(!["forward", "data", "async_save"].into_iter().any(is_exchange));
+/// ```
+#[must_use]
+pub fn is_exchange(phase: &str) -> bool {
+    let name = phase.to_lowercase();
+    !name.contains("async") && EXCHANGES.iter().any(|part| name.contains(part))
+}
 
 /// Finds ranks that are slower than the median rank for 200 steps.
 ///
@@ -449,7 +480,7 @@ mod tests {
                 first_step: pauses.1,
                 late: looks.0,
                 look_every: looks.1,
-                is_coarse: looks.2 && mode != Mode::SyncWithPhase,
+                is_coarse: looks.2,
                 seed,
             }
         })
@@ -471,7 +502,7 @@ mod tests {
         clock: f64,
         evaluates_until: f64,
         gauge: StepGauge,
-        unnoted: (u64, f64, f64),
+        unnoted: (u64, f64, f64, f64),
         ticks: u64,
         state: RankState,
         slots: VecDeque<RankState>,
@@ -494,7 +525,7 @@ mod tests {
                     clock: 0.0,
                     evaluates_until: 0.0,
                     gauge: StepGauge::default(),
-                    unnoted: (0, 0.0, 0.0),
+                    unnoted: (0, 0.0, 0.0, 0.0),
                     ticks: 0,
                     state: RankState::new(rank, 1),
                     slots: VecDeque::new(),
@@ -544,12 +575,16 @@ mod tests {
                     }
                     rank.clock += pause + slowest;
                     let elapsed = match self.habits.mode {
-                        Mode::Sync if !is_evaluating => slowest + pause,
-                        Mode::Sync => slowest,
-                        _ => compute + wait,
+                        Mode::Async => compute + wait,
+                        _ if is_evaluating => slowest,
+                        _ => slowest + pause,
                     };
-                    let (steps, seconds, waited) = rank.unnoted;
-                    rank.unnoted = (steps + 1, seconds + elapsed, waited + wait);
+                    let exchange = match self.habits.mode {
+                        Mode::SyncWithPhase => (elapsed - compute - wait).max(0.0),
+                        _ => 0.0,
+                    };
+                    let (steps, seconds, waited, exchanged) = rank.unnoted;
+                    rank.unnoted = (steps + 1, seconds + elapsed, waited + wait, exchanged + exchange);
                     rank.state.step = Some(step);
                 }
             }
@@ -570,14 +605,14 @@ mod tests {
             for rank in &mut self.ranks {
                 let is_evaluating = (self.now as f64) < rank.evaluates_until;
                 rank.ticks += u64::from(!is_evaluating);
-                let (steps, mut seconds, waited) = rank.unnoted;
+                let (steps, mut seconds, waited, exchanged) = rank.unnoted;
                 if self.habits.is_coarse {
                     seconds = rank.ticks as f64;
                 }
-                rank.gauge
-                    .note(steps, Duration::from_secs_f64(seconds), Duration::from_secs_f64(waited));
+                let [seconds, waited, exchanged] = [seconds, waited, exchanged].map(Duration::from_secs_f64);
+                rank.gauge.note(steps, seconds, waited, exchanged);
                 if steps > 0 {
-                    (rank.unnoted, rank.ticks) = ((0, 0.0, 0.0), 0);
+                    (rank.unnoted, rank.ticks) = ((0, 0.0, 0.0, 0.0), 0);
                 }
                 rank.gauge.fill(&mut rank.state);
                 rank.state.phase = if is_evaluating {
@@ -787,7 +822,7 @@ mod tests {
             factor in 1.5..5.0,
         ) {
             if habits.mode == Mode::Sync {
-                (habits.mode, habits.is_coarse) = (Mode::SyncWithPhase, false);
+                habits.mode = Mode::SyncWithPhase;
             }
             habits.data_share = 0.05;
             let slow = slow.index(habits.ranks as usize) as u32;

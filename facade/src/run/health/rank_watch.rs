@@ -35,6 +35,8 @@ struct RankSlots {
     since_step: Duration,
     /// Time that the process has waited for data, up to the last step.
     data: Duration,
+    /// Time that the process has waited for other ranks, up to the last step.
+    exchange: Duration,
     /// The mark of what the thread that trains waited for at the last look.
     last_wait: u16,
 }
@@ -52,6 +54,7 @@ impl RankWatch {
             looked: Instant::now(),
             since_step: Duration::ZERO,
             data: Duration::ZERO,
+            exchange: Duration::ZERO,
             last_wait: 0,
         });
         Self { slots }
@@ -111,22 +114,23 @@ impl RankSlots {
         let elapsed = self.looked.elapsed();
         self.looked = Instant::now();
         if look.reading.may_be_long {
-            // Neither this time nor the data of an evaluation are those of a step.
-            self.data = look.reading.data;
+            // Neither this time nor the waits of an evaluation are those of a step.
+            (self.data, self.exchange) = (look.reading.data, look.reading.exchange);
         } else {
             self.since_step += elapsed;
         }
         match (self.own.step, look.step) {
             (Some(before), Some(now)) if now > before => {
                 let waited = look.reading.data.saturating_sub(self.data);
-                self.gauge.note(now - before, self.since_step, waited);
+                let exchanged = look.reading.exchange.saturating_sub(self.exchange);
+                self.gauge.note(now - before, self.since_step, waited, exchanged);
                 self.gauge.fill(&mut self.own);
             }
             // The time before the first step is none of a step.
             (None, Some(_)) => {}
             _ => return self.note_state(look),
         }
-        (self.since_step, self.data) = (Duration::ZERO, look.reading.data);
+        (self.since_step, self.data, self.exchange) = (Duration::ZERO, look.reading.data, look.reading.exchange);
         self.note_state(look);
     }
 
