@@ -65,6 +65,8 @@ fn child(case: &str, folder: &Path) {
     }
     let rank = std::env::var("RANK").unwrap_or_default();
     let pace = match rank.parse::<u64>() {
+        // One that is far behind, and ten times as far within a minute.
+        Ok(rank) if case == "far" => Duration::from_millis(5 + 495 * rank),
         // Ranks that are not in step.
         Ok(rank) => Duration::from_millis(20 + 3 * rank),
         Err(_) => Duration::from_millis(5),
@@ -317,4 +319,23 @@ fn all_ranks_stop_at_one_step() {
         );
         assert_eq!(running.state(), RunState::Preempted);
     }
+}
+
+/// The job is killed before the slow rank could come to the step of the fast one.
+#[test]
+fn a_rank_that_is_far_from_the_agreed_step_stops_at_its_own() {
+    let mut running = Running::start_ranks("far", 2);
+    running.send(libc::SIGTERM);
+    let signaled = Instant::now();
+    assert!(running.end().iter().all(ExitStatus::success));
+    assert!(signaled.elapsed() < SOON / 2);
+    let step = |rank: &str| -> u64 { running.stopped(rank).split(' ').next().unwrap().parse().unwrap() };
+    assert!(step("0") > 10 * step("1"), "{} {}", step("0"), step("1"));
+    let events = fs::read_to_string(running.run_dir().join("events.rank1.jsonl")).unwrap();
+    assert!(
+        events.contains("rank 1 is to stop at once, because of the signal SIGTERM, and not as agreed"),
+        "{events}"
+    );
+    assert!(events.contains("and would come there too late"), "{events}");
+    assert_eq!(running.state(), RunState::Preempted);
 }

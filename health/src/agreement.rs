@@ -13,6 +13,11 @@
 //! the server whether the folder has changed; with `nocto` or `lookupcache=all` on other systems, a
 //! look may be late by the time of the attribute cache. A program that must be certain reduces the
 //! flag over all ranks.
+//!
+//! Ranks that are not in lock step may be far from the step of the fastest. If the job is about to
+//! be killed, one that [would come too late](StopAgreement::is_too_far) stops at its own step.
+//! Otherwise it goes on to the agreed one, however long that takes: ranks that meet every hundred
+//! steps would wait there for a rank that has stopped.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -35,6 +40,12 @@ const MAX_NAME: usize = 256;
 /// Time within which the other ranks see the file: they look once a second, and their slots may be
 /// a second old.
 const LEAD_SECONDS: f64 = 3.0;
+
+/// Ranks in lock step learn of the agreement at most so many steps before the agreed one, or so many
+/// seconds: the pace may be wrong by a factor of two, and more than three steps are within three
+/// seconds then.
+const FAR_STEPS: u64 = 10;
+const FAR_SECONDS: f64 = 30.0;
 
 /// Longest wait for a rank that has begun the file and not ended it, which happens only on file
 /// systems without hard links.
@@ -102,6 +113,35 @@ impl StopAgreement {
     #[must_use]
     pub fn can_keep(&self, step: Option<u64>) -> bool {
         matches!((self.step, step), (Some(agreed), Some(step)) if step <= agreed)
+    }
+
+    /// Returns `true` if the job may be killed before a rank that is at `step` and makes `pace` steps
+    /// a second reaches the agreed step: the reason is a signal or the end of the job, and the rank
+    /// needs more time than `grace`. Ranks in lock step are never too far: only more than ten steps
+    /// and more than 30 seconds count.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use logcore::StopReason;
+    /// use logcore_health::agreement::StopAgreement;
+    ///
+    /// let mut agreement = StopAgreement::new(0, Some(1000), StopReason::Deadline);
+    /// let grace = Duration::from_secs(60);
+    /// assert!(agreement.is_too_far(Some(100), 1.0, grace));
+    /// assert!(!agreement.is_too_far(Some(100), 20.0, grace));
+    /// assert!(!agreement.is_too_far(Some(995), 0.01, grace));
+    /// agreement.reason = StopReason::File;
+    /// assert!(!agreement.is_too_far(Some(100), 1.0, grace));
+    /// ```
+    #[must_use]
+    pub fn is_too_far(&self, step: Option<u64>, pace: f32, grace: Duration) -> bool {
+        let has_end = matches!(self.reason, StopReason::Signal(_) | StopReason::Deadline);
+        let (Some(agreed), Some(step)) = (self.step, step) else {
+            return false;
+        };
+        let steps = agreed.saturating_sub(step);
+        let seconds = steps as f64 / f64::from(pace);
+        has_end && pace > 0.0 && steps > FAR_STEPS && seconds > grace.as_secs_f64().max(FAR_SECONDS)
     }
 }
 

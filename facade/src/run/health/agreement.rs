@@ -29,7 +29,7 @@ impl StopFollower {
         let switch = look.run.stop();
         match switch.open_request() {
             Some(reason) => self.agree(look, reason, ranks, journal),
-            None if switch.needs_agreement() && !self.is_told => self.follow(look, journal),
+            None if switch.needs_agreement() && !self.is_told => self.follow(look, ranks, journal),
             None => {}
         }
         if !switch.needs_agreement()
@@ -64,7 +64,7 @@ impl StopFollower {
         let (dir, attempt, rank) = (look.run.dir(), look.run.info().attempt(), look.run.rank());
         let proposal = StopAgreement::new(rank, ranks.agreed_step(), reason.clone());
         match agreement::propose(dir, attempt, &proposal) {
-            Ok(agreed) => self.apply(look, &agreed, journal),
+            Ok(agreed) => self.apply(look, &agreed, ranks, journal),
             Err(error) => {
                 let text = format!(
                     "rank {rank} stops at once, because of {reason}: cannot agree with the other ranks: {error}"
@@ -76,9 +76,9 @@ impl StopFollower {
     }
 
     /// Follows the request of another rank, if there is one.
-    fn follow(&mut self, look: &Look<'_>, journal: &mut Journal) {
+    fn follow(&mut self, look: &Look<'_>, ranks: &RankWatch, journal: &mut Journal) {
         match agreement::read(look.run.dir(), look.run.info().attempt()) {
-            Ok(Some(agreed)) => self.apply(look, &agreed, journal),
+            Ok(Some(agreed)) => self.apply(look, &agreed, ranks, journal),
             Ok(None) => {}
             Err(error) => {
                 print_notice(
@@ -89,10 +89,11 @@ impl StopFollower {
         }
     }
 
-    fn apply(&mut self, look: &Look<'_>, agreed: &StopAgreement, journal: &mut Journal) {
+    fn apply(&mut self, look: &Look<'_>, agreed: &StopAgreement, ranks: &RankWatch, journal: &mut Journal) {
         let (rank, reason) = (look.run.rank(), &agreed.reason);
+        let is_too_far = agreed.is_too_far(look.step, ranks.own_pace(), look.run.stop_times().grace());
         let from = match (agreed.step, look.step) {
-            (Some(step), own) if agreed.can_keep(own) => step,
+            (Some(step), own) if agreed.can_keep(own) && !is_too_far => step,
             _ => 0,
         };
         let text = match (agreed.step, look.step) {
@@ -103,7 +104,14 @@ impl StopFollower {
                 )
             }
             (Some(step), Some(own)) => {
-                format!("rank {rank} is to stop at once, and not as agreed at step {step}: it is at step {own} already")
+                let cause = if is_too_far {
+                    "and would come there too late"
+                } else {
+                    "already"
+                };
+                format!(
+                    "rank {rank} is to stop at once, because of {reason}, and not as agreed at step {step}: it is at step {own} {cause}"
+                )
             }
             _ => format!("rank {rank} is to stop at once, because of {reason}: it has no step to agree on"),
         };

@@ -84,6 +84,11 @@ impl RankWatch {
         states.len() as u64 >= u64::from(slots.world_size) && states.iter().all(has_known) && knows(own, slots.own.pace)
     }
 
+    /// Returns the steps that this rank makes in a second; 0 if unknown.
+    pub(super) fn own_pace(&self) -> f32 {
+        self.slots.as_ref().map_or(0.0, |slots| slots.own.pace)
+    }
+
     /// Returns the rank that stopped first, if that can be known.
     pub(super) fn first_stopped(&self) -> Option<RankState> {
         first_stopped(&self.read()).copied()

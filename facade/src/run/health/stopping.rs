@@ -37,6 +37,12 @@ impl StopTimes {
         }
     }
 
+    /// Returns the time that the program has for its end.
+    #[cfg(feature = "health")]
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
+    }
+
     /// Returns `true` if the time is short: a checkpoint takes up to `checkpoint`.
     fn is_over(&self, now: SystemTime, checkpoint: Duration) -> bool {
         let needed = self.grace.saturating_add(checkpoint);
