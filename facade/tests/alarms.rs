@@ -106,6 +106,63 @@ fn a_killed_run_has_the_incidents_that_its_events_name() {
 }
 
 #[test]
+fn a_long_phase_is_an_event_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        name: "trainer".into(),
+        run: "run".into(),
+        log_dir: folder.path().into(),
+        enable_console: false,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    logger.start_progress(100, "Train");
+    logger.update_progress(1, 1);
+    let began = Instant::now();
+    {
+        let _eval = logger.phase("eval");
+        let _own = logger.phase("each \u{1b} image");
+        let _data = logger.phase("data");
+        // Shorter phases are not told.
+        thread::sleep(Duration::from_secs(10));
+    }
+    let took = began.elapsed().as_secs_f64();
+    drop(logger.phase("checkpoint"));
+    let run = logger.run_dir();
+    let read = || fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    let until = Instant::now() + SOON;
+    while read().lines().count() < 2 {
+        assert!(Instant::now() < until, "{}", read());
+        thread::sleep(Duration::from_millis(1));
+    }
+    logger.finish();
+    let events = read();
+    let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2, "{events:?}");
+    // Some seconds more on a busy machine.
+    let texts = [
+        ("each \u{1b} image", r"the phase each \x1b image took 00:1"),
+        ("eval", "the phase eval took 00:1"),
+    ];
+    for (event, (name, text)) in events.iter().zip(texts) {
+        assert_eq!(
+            (&event["kind"], &event["level"], &event["phase"]),
+            (&"phase".into(), &"info".into(), &name.into())
+        );
+        assert!(event["text"].as_str().unwrap().starts_with(text), "{event}");
+        let seconds = event["value"].as_f64().unwrap();
+        assert!((10.0..=took + 0.01).contains(&seconds), "{seconds} {took}");
+        assert_eq!(event.get("usual"), None);
+    }
+    let log = fs::read_to_string(run.join("training.log")).unwrap();
+    assert_eq!(
+        log.matches("| INFO  | trainer | the phase eval took 00:1").count(),
+        1,
+        "{log}"
+    );
+}
+
+#[test]
 fn the_line_about_a_stall_is_no_movement() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {

@@ -73,10 +73,13 @@ pub struct Event {
     /// Name of the metric, as it was logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
-    /// Value of the metric.
+    /// Name of the phase that has ended, as the program gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Value of the metric; of a phase its seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<MetricValue>,
-    /// The usual value of the metric; finite.
+    /// The usual value of the metric, or the usual seconds of the phase; finite.
     #[serde(default, skip_serializing_if = "is_unknown")]
     pub usual: Option<f64>,
     /// Name of a file in `incidents/`. A name that would lead elsewhere is not read.
@@ -100,6 +103,7 @@ impl Event {
             attempt: 1,
             rule: None,
             metric: None,
+            phase: None,
             value: None,
             usual: None,
             incident: None,
@@ -130,7 +134,7 @@ pub enum HealthKind {
     Stop,
     /// An attempt began or ended.
     Attempt,
-    /// A long phase began or ended.
+    /// A phase has ended that took long: the first of its name, or longer than usual.
     Phase,
 }
 
@@ -305,6 +309,7 @@ fn format_line(event: &Event) -> io::Result<Vec<u8>> {
         line = serde_json::to_vec(&Event {
             rule: cut(&event.rule),
             metric: cut(&event.metric),
+            phase: cut(&event.phase),
             incident: cut(&event.incident),
             text: cut_text(&event.text),
             ..event.clone()
@@ -314,7 +319,7 @@ fn format_line(event: &Event) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Cuts a text so that four of them fit into a line, even if each byte is escaped as `\u001b`.
+/// Cuts a text so that five of them fit into a line, even if each byte is escaped as `\u001b`.
 fn cut_text(text: &str) -> String {
     let is_escaped = text.bytes().any(|byte| byte.is_ascii_control());
     let bound = if is_escaped { MAX_TEXT / 2 } else { MAX_TEXT };
@@ -482,7 +487,7 @@ mod tests {
             "\"\\".repeat(1 << 20),
         ] {
             let mut event = event(&text);
-            (event.metric, event.rule) = (Some(text.clone()), Some(text));
+            (event.metric, event.phase, event.rule) = (Some(text.clone()), Some(text.clone()), Some(text));
             log.append(&event).unwrap();
         }
         let read = read_events(run.path());
@@ -600,6 +605,7 @@ mod tests {
                 usual,
                 rule: Some(texts[0].clone()),
                 metric: Some(texts[1].clone()),
+                phase: Some(texts[2].clone()),
                 incident,
                 ..event(&texts[2])
             };

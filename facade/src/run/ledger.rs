@@ -51,6 +51,17 @@ pub(crate) struct LedgerReading {
     pub(crate) open: Vec<String>,
 }
 
+/// A phase that has ended and took long: the first of its name, or longer than usual.
+#[cfg(feature = "health")]
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LongPhase {
+    pub(crate) name: String,
+    pub(crate) time: Duration,
+    /// Usual time of a phase of this name; `None` if this was the first one.
+    pub(crate) usual: Option<Duration>,
+    pub(crate) ended: Instant,
+}
+
 /// The figures of a ledger at one moment.
 #[derive(Default)]
 struct LedgerFigures {
@@ -70,6 +81,14 @@ const MAX_SECONDS: f64 = 1e10;
 /// Most marks of checkpoints that a run keeps.
 const MAX_MARKS: usize = 8;
 
+/// A phase that takes less is not told.
+#[cfg(feature = "health")]
+const LONG_PHASE: Duration = Duration::from_secs(10);
+
+/// Most phases of an attempt that are told: a hundredth of the lines that `events.jsonl` may have.
+#[cfg(feature = "health")]
+const MAX_LONG_PHASES: usize = 100;
+
 /// Maximum number of a program's own phases. The time of further ones is `other`.
 const MAX_OWN: usize = 64;
 
@@ -85,7 +104,8 @@ impl Ledger {
     }
 
     /// Returns a ledger that continues those of the earlier attempts of a run, now and on this
-    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon.
+    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon, and at the
+    /// end of a phase that took long.
     pub(crate) fn continue_after(earlier: &RunManifest, bell: &Arc<Bell>) -> Self {
         let mut book = LedgerBook::new(thread_number(), Instant::now());
         book.continue_after(earlier, seconds(SystemTime::now()));
@@ -138,6 +158,12 @@ impl Ledger {
     #[cfg(feature = "health")]
     pub(crate) fn begin_stall(&self) {
         self.book.lock().begin_stall(Instant::now());
+    }
+
+    /// Takes the phases that have ended since the last call and took long.
+    #[cfg(feature = "health")]
+    pub(crate) fn take_long_phases(&self) -> Vec<LongPhase> {
+        std::mem::take(&mut self.book.lock().long_phases)
     }
 
     /// Returns the seconds by use at this moment.
@@ -198,8 +224,8 @@ impl Ledger {
     #[inline]
     pub(crate) fn leave(&self, phase: PhaseId) {
         let thread = thread_number();
-        let has_mark = self.book.lock().leave(thread, phase, Instant::now());
-        if has_mark {
+        let has_news = self.book.lock().leave(thread, phase, Instant::now());
+        if has_news {
             self.bell.ring();
         }
     }
@@ -301,6 +327,11 @@ struct LedgerBook {
     at_movement: Vec<Duration>,
     is_stalled: bool,
     longest_checkpoint: Duration,
+    #[cfg(feature = "health")]
+    long_phases: Vec<LongPhase>,
+    /// Number of long phases so far.
+    #[cfg(feature = "health")]
+    long_count: usize,
     /// The ledger at the ends of the newest checkpoints, the oldest first.
     marks: Vec<CheckpointMark>,
     /// `true` if this attempt has moved the time since a mark to `lost`.
@@ -316,6 +347,9 @@ struct AccountEntry {
     elsewhere: Duration,
     /// Name of the metric of its share.
     share_name: Box<str>,
+    /// Usual nanoseconds of a phase of this name, as a moving average; 0 before the first end.
+    #[cfg(feature = "health")]
+    usual_nanos: u64,
     /// `true` if a phase of this name waits for other ranks.
     #[cfg(feature = "health")]
     is_exchange: bool,
@@ -381,6 +415,10 @@ impl LedgerBook {
             at_movement: Vec::new(),
             is_stalled: false,
             longest_checkpoint: Duration::ZERO,
+            #[cfg(feature = "health")]
+            long_phases: Vec::new(),
+            #[cfg(feature = "health")]
+            long_count: 0,
             marks: Vec::new(),
             has_lost_since_mark: false,
         }
@@ -511,7 +549,7 @@ impl LedgerBook {
         PhaseId(id)
     }
 
-    /// Leaves a phase; returns `true` if there is a new mark of a checkpoint.
+    /// Leaves a phase; returns `true` if there is a new mark of a checkpoint, or a long phase.
     fn leave(&mut self, thread: u64, phase: PhaseId, now: Instant) -> bool {
         self.book(thread, now);
         let Some(phases) = self.threads.iter_mut().find(|phases| phases.thread == thread) else {
@@ -522,15 +560,53 @@ impl LedgerBook {
             return false;
         };
         let ended = phases.open.remove(at);
-        if ended.account != CHECKPOINT {
-            return false;
-        }
         let time = now.saturating_duration_since(ended.began);
+        #[cfg(feature = "health")]
+        let is_long = self.note_length(ended.account, time, now);
+        #[cfg(not(feature = "health"))]
+        let is_long = false;
+        if ended.account != CHECKPOINT {
+            return is_long;
+        }
         self.longest_checkpoint = self.longest_checkpoint.max(time);
-        if thread == self.thread {
+        let is_ours = thread == self.thread;
+        if is_ours {
             self.add_mark();
         }
-        thread == self.thread
+        is_ours || is_long
+    }
+
+    /// Notes how long a phase took; returns `true` if the phase is to be told: the first of its
+    /// name, and those that took twice as long as usual, if they took long at all. Steps and waits
+    /// for data are too many to be told.
+    #[cfg(feature = "health")]
+    fn note_length(&mut self, account: Account, time: Duration, now: Instant) -> bool {
+        if account.0 < FIXED.len() && !LONG.contains(&account) {
+            return false;
+        }
+        let entry = &mut self.accounts[account.0];
+        let (nanos, usual) = (time.as_nanos() as u64, entry.usual_nanos);
+        entry.usual_nanos = match usual {
+            0 => nanos,
+            usual => usual - usual / 8 + nanos / 8,
+        };
+        let is_told = time >= LONG_PHASE && nanos / 2 >= usual && self.long_count < MAX_LONG_PHASES;
+        if is_told {
+            self.add_long_phase(account, time, usual, now);
+        }
+        is_told
+    }
+
+    #[cfg(feature = "health")]
+    #[cold]
+    fn add_long_phase(&mut self, account: Account, time: Duration, usual_nanos: u64, ended: Instant) {
+        self.long_count += 1;
+        self.long_phases.push(LongPhase {
+            name: self.accounts[account.0].name.to_string(),
+            time,
+            usual: (usual_nanos > 0).then(|| Duration::from_nanos(usual_nanos)),
+            ended,
+        });
     }
 
     fn add_mark(&mut self) {
@@ -708,6 +784,8 @@ impl AccountEntry {
             elsewhere: Duration::ZERO,
             share_name: format!("time/{name}_fraction").into(),
             #[cfg(feature = "health")]
+            usual_nanos: 0,
+            #[cfg(feature = "health")]
             is_exchange: logcore_health::skew::is_exchange(name),
         }
     }
@@ -804,6 +882,48 @@ mod tests {
             [("startup", 3.0), ("data", 2.0), ("step", 5.0)]
         );
         assert_eq!(pairs(&figures.other_threads), [("data", 2.0), ("checkpoint", 2.0)]);
+    }
+
+    #[cfg(feature = "health")]
+    #[test]
+    fn the_first_long_phase_of_a_name_and_those_of_unusual_length_are_told() {
+        let mut timed = TimedBook::new();
+        let mut now = 0.0;
+        let mut told = |thread: u64, name: &str, seconds: f64| {
+            let phase = timed.enter(thread, name, now);
+            now += seconds;
+            let ended = timed.at(now);
+            let account = timed.book.account(name);
+            let is_news = timed.book.leave(thread, phase, ended);
+            let long = std::mem::take(&mut timed.book.long_phases);
+            assert!(long.is_empty() || is_news, "{name}");
+            assert!(
+                long.len() < 2
+                    && long
+                        .iter()
+                        .all(|long| *long.name == *timed.book.accounts[account.0].name)
+            );
+            long.first()
+                .map(|long| (long.time.as_secs(), long.usual.map(|usual| usual.as_secs())))
+        };
+        for name in ["step", "data", "startup", "other", "lost"] {
+            assert_eq!(told(TRAINER, name, 1000.0), None, "{name}");
+        }
+        assert_eq!(told(TRAINER, "eval", 9.9), None);
+        assert_eq!(told(TRAINER, "eval", 60.0), Some((60, Some(9))));
+        for thread in [TRAINER, WORKER] {
+            let name = ["checkpoint", "idle"][thread as usize - 1];
+            assert_eq!(told(thread, name, 20.0), Some((20, None)));
+            (0..50).for_each(|_| assert_eq!(told(thread, name, 39.0 - f64::from(name == "idle")), None, "{name}"));
+            assert_eq!(told(thread, name, 700.0).map(|(time, _)| time), Some(700));
+        }
+        // A phase in each step, which becomes slow: the slow one is the usual one soon.
+        (0..1000).for_each(|_| assert_eq!(told(TRAINER, "forward", 3.0), None));
+        let slow = (0..1000).filter(|_| told(TRAINER, "forward", 30.0).is_some()).count();
+        assert!((1..10).contains(&slow), "{slow}");
+        let all =
+            (0..1000).filter(|_| told(TRAINER, "forward", 3.0).is_some() || told(TRAINER, "forward", 300.0).is_some());
+        assert!((50..=MAX_LONG_PHASES).contains(&all.count()));
     }
 
     #[test]

@@ -5,16 +5,22 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use logcore::escape::to_short_line;
 use logcore::log::Level;
+use logcore::text::format_duration;
 use logcore::{AlertLevel, RunState, files, suppress_logging};
 use logcore_health::event::{Event, EventLog, HealthKind};
 use logcore_pipeline::print_notice;
 
 use crate::logger::inner::LoggerInner;
 use crate::run::Run;
+use crate::run::ledger::LongPhase;
 
 /// Most bytes of the text file that are read for the lines around an incident.
 const MOST_TEXT: u64 = 64 << 10;
+
+/// Characters of the name of a phase in a line.
+const MOST_NAME: usize = 200;
 
 /// Lines of the text file that an incident and a stall report have.
 pub(super) const LINES: usize = 40;
@@ -84,6 +90,21 @@ impl Journal {
         if let Some(logger) = loggers.first() {
             send_alert(logger, title, &event);
         }
+        self.tell(loggers, event);
+    }
+
+    /// Tells of a phase that took long.
+    pub(super) fn tell_phase(&mut self, loggers: &[Arc<LoggerInner>], phase: &LongPhase, step: Option<u64>) {
+        let name = to_short_line(&phase.name, MOST_NAME);
+        let mut text = format!("the phase {name} took {}", format_duration(phase.time));
+        if let Some(usual) = phase.usual {
+            text.push_str(&format!(", usually {}", format_duration(usual)));
+        }
+        let mut event = self.event(HealthKind::Phase, AlertLevel::Info, text, step);
+        event.time -= phase.ended.elapsed().as_secs_f64();
+        event.phase = Some(phase.name.clone());
+        event.value = Some(phase.time.as_secs_f64().into());
+        event.usual = phase.usual.map(|usual| usual.as_secs_f64());
         self.tell(loggers, event);
     }
 

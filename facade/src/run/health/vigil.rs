@@ -85,6 +85,7 @@ impl Vigil {
     pub(super) fn tick(&mut self, loggers: &[Arc<LoggerInner>]) {
         self.run.health().findings().check_missing();
         self.take_findings(loggers);
+        self.attend_phases(loggers);
         let has_moved = self.note_movement(loggers);
         let (run, reading) = (Arc::clone(&self.run), self.run.ledger().read(has_moved));
         let look = self.look(&run, loggers, has_moved, &reading);
@@ -102,6 +103,17 @@ impl Vigil {
         queue.note_told(count);
     }
 
+    /// Takes the phases that took long, at their end.
+    pub(super) fn attend_phases(&mut self, loggers: &[Arc<LoggerInner>]) {
+        self.take_phases(loggers, newest_step(loggers));
+    }
+
+    fn take_phases(&mut self, loggers: &[Arc<LoggerInner>], step: Option<u64>) {
+        for phase in self.run.ledger().take_long_phases() {
+            self.journal.tell_phase(loggers, &phase, step);
+        }
+    }
+
     /// Follows a request to stop, between two looks.
     pub(super) fn attend_stop(&mut self, loggers: &[Arc<LoggerInner>]) {
         let (run, reading) = (Arc::clone(&self.run), self.run.ledger().read(false));
@@ -111,6 +123,7 @@ impl Vigil {
 
     pub(super) fn end(mut self, state: RunState, last_step: Option<u64>) {
         self.take_findings(&[]);
+        self.take_phases(&[], last_step);
         self.follower.end(last_step, &mut self.journal);
         self.journal.end(state, last_step);
         self.ranks.end(last_step);
@@ -126,10 +139,7 @@ impl Vigil {
         Look {
             run,
             loggers,
-            step: loggers
-                .iter()
-                .filter_map(|logger| logger.metrics().movement().step)
-                .max(),
+            step: newest_step(loggers),
             has_moved,
             reading,
         }
@@ -148,4 +158,11 @@ impl Vigil {
         self.movement = now;
         has_moved
     }
+}
+
+fn newest_step(loggers: &[Arc<LoggerInner>]) -> Option<u64> {
+    loggers
+        .iter()
+        .filter_map(|logger| logger.metrics().movement().step)
+        .max()
 }

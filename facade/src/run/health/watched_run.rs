@@ -124,6 +124,7 @@ impl WatchedRun {
         {
             let loggers = self.open_loggers();
             self.vigil.take_findings(&loggers);
+            self.vigil.attend_phases(&loggers);
             if self.run.stop().reason().is_some() {
                 self.vigil.attend_stop(&loggers);
             }
