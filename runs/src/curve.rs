@@ -55,6 +55,23 @@ impl CurveBucket {
         }
     }
 
+    /// Adds the value that follows.
+    fn add_point(&mut self, point: CurvePoint) {
+        self.last = point;
+        self.count += 1;
+        if !point.value.is_finite() {
+            self.nonfinite += 1;
+            return;
+        }
+        if !self.min.is_some_and(|own| point.value >= own.value) {
+            self.min = Some(point);
+        }
+        if !self.max.is_some_and(|own| point.value <= own.value) {
+            self.max = Some(point);
+        }
+        self.sum += point.value;
+    }
+
     /// Adds the values that follow.
     fn add(&mut self, later: &Self) {
         self.last = later.last;
@@ -162,15 +179,14 @@ impl Curve {
 
     /// Adds the next value.
     pub fn add(&mut self, point: CurvePoint) {
-        let bucket = CurveBucket::new(point);
         loop {
             if let Some(last) = self.buckets.last_mut()
                 && last.count < self.width
             {
-                return last.add(&bucket);
+                return last.add_point(point);
             }
             if self.buckets.len() < self.limit {
-                return self.buckets.push(bucket);
+                return self.buckets.push(CurveBucket::new(point));
             }
             self.halve();
         }
