@@ -141,9 +141,10 @@ impl NewestAttempts {
         };
         let mut lines = Lines::open(path)?;
         let mut reader = RowReader::default();
+        let attempt = memchr::memmem::Finder::new(ATTEMPT);
         while let Some(line) = lines.next_line()? {
             // Rows of the first attempt have the column only at the beginning of a file.
-            if !line.windows(ATTEMPT.len()).any(|bytes| bytes == ATTEMPT) {
+            if attempt.find(line).is_none() {
                 continue;
             }
             // Readings between the start of an attempt and its first step stand at the last step of
