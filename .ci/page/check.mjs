@@ -98,7 +98,7 @@ async function checkAccess(page, name) {
 async function checkCurves(browser) {
   const page = await open(browser, "one");
   const drawn = await page.$$eval(".chart", (charts) => charts.map((chart) => {
-    const canvas = chart.querySelector("canvas:not(.swatch)");
+    const canvas = chart.querySelector("canvas");
     const pixels = canvas?.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data ?? [];
     return pixels.some((value) => value > 0);
   }));

@@ -24,11 +24,13 @@ function createLine(xs, ys) {
   if (!isOrdered) places.sort((a, b) => xs[a] - xs[b]);
   const line = { x: new Float64Array(count), y: new Array(count), places, isOrdered, last };
   before = -Infinity;
-  places.forEach((place, at) => {
-    const y = ys[place];
-    line.x[at] = before = xs[place] > before ? xs[place] : before + Math.max(Math.abs(before) * 1e-12, 1e-9);
-    line.y[at] = isNumber(y) && !(view.isLogarithmic && y <= 0) ? y : null;
-  });
+  const { isLogarithmic } = view;
+  for (let at = 0; at < count; at++) {
+    const x = xs[places[at]];
+    const y = ys[places[at]];
+    line.x[at] = before = x > before ? x : before + Math.max(Math.abs(before) * 1e-12, 1e-9);
+    line.y[at] = isNumber(y) && !(isLogarithmic && y <= 0) ? y : null;
+  }
   return line;
 }
 
