@@ -259,8 +259,16 @@ fn only_listed_runs_have_data() {
     assert!(data.body.ends_with(&0.5_f64.to_le_bytes()));
     let part = server.get("/part?key=one&metric=loss&from=1&to=9");
     assert!(part.status == 200 && part.body.ends_with(&0.5_f64.to_le_bytes()));
+    // A run that is not there ends the answer, and the page asks for it again.
+    let size = data.body.len();
+    for (query, count) in [("key=one&key=one", 2), ("key=one&key=two&key=one", 1)] {
+        let several = server.get(&format!("/run?{query}"));
+        assert_eq!((several.status, several.body.len()), (200, count * size), "{query}");
+        assert_eq!(several.body, data.body.repeat(count));
+    }
     for path in [
         "/run?key=two",
+        "/run?key=two&key=one",
         "/run?key=..%2Fone",
         "/run?key=%2Fetc",
         "/run?key=one%00",

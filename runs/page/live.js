@@ -8,6 +8,8 @@ const RETRY_AFTER = 3000;
 const MOST_ADDED = 8000;
 const MOST_LINES = 2000;
 const LOADS_AT_ONCE = 3;
+/* Most runs of one request: a browser takes as long to ask as the server to read a short run. */
+const MOST_ASKED = 8;
 
 const stream = { source: null, query: null, retry: 0 };
 const status = create("p.live.muted", { role: "status" });
@@ -19,15 +21,17 @@ let list = data.list;
 let isPressing = false;
 
 const findRun = (key) => runs.find((run) => run.key === key);
+const joinKeys = (those) => those.map((run) => "key=" + encodeURIComponent(run.key)).join("&");
 
 function showStatus(text, kind) {
   status.textContent = text;
   status.className = "live muted is-" + kind;
 }
 
-/* Opens the stream of the runs that are drawn. A hidden page has none: browsers open few for all pages of a server. */
+/* Opens the stream of the runs that are drawn, and loads those that are not there. A hidden page has none: browsers open few for all pages of a server. */
 function openStream() {
-  const keys = document.hidden ? null : selectedRuns().slice(0, MOST_DRAWN).map((run) => "key=" + encodeURIComponent(run.key)).join("&");
+  const drawn = selectedRuns().slice(0, MOST_DRAWN);
+  const keys = document.hidden ? null : joinKeys(drawn);
   if (keys === stream.query && stream.source) return;
   clearTimeout(stream.retry);
   if (stream.source) stream.source.close();
@@ -42,7 +46,9 @@ function openStream() {
     if (news.list !== list) loadList();
     for (const [key, version] of Object.entries(news.versions)) {
       const run = findRun(key);
-      if (run && (version === null || run.version !== version)) loadRun(run);
+      /* What is on its way may be older than the stream. */
+      if (run?.pending) run.wanted = version;
+      else if (run && (version === null || run.version !== version)) loadRun(run);
     }
   });
   hear("rows", (news) => {
@@ -69,6 +75,7 @@ function openStream() {
     const answer = await fetch("list", { method: "HEAD" }).catch(() => null);
     if (answer && answer.status === 401) showStatus("the server has another token: open the address that it has printed", "off");
   });
+  drawn.filter((run) => run.version === undefined && !run.pending).forEach(loadRun);
 }
 
 /* Takes what the files of a run say now, or a run that is new. */
@@ -118,52 +125,62 @@ function loadRun(run) {
     return;
   }
   run.pending = [];
+  run.wanted = null;
   waiting.push(run);
   loadNext();
 }
 
+/* Asks for the next runs; those that the server leaves out are the first of the next request. */
 async function loadNext() {
   if (loads >= LOADS_AT_ONCE || waiting.length === 0) return;
-  const run = waiting.shift();
+  const asked = waiting.splice(0, Math.min(Math.ceil(waiting.length / LOADS_AT_ONCE), MOST_ASKED));
   loads += 1;
-  run.isStale = false;
-  let isLoaded = false;
+  for (const run of asked) run.isStale = false;
   try {
-    const [head, curves] = await fetchCurves("run?key=" + encodeURIComponent(run.key));
-    run.setCurves(curves);
-    Object.assign(run, { version: head.version, lines: head.lines, earlier_lines: head.earlier_lines, parsed: null });
-    run.setHealth(head);
-    changed.hasNewHealth = true;
-    changed.hasNewNames = true;
-    changed.runs.add(run);
-    isLoaded = true;
-    if (status.dataset.key === run.key) showStatus("live", "on");
+    for (const head of await fetchAnswers("run?" + joinKeys(asked))) {
+      const [run] = asked;
+      run.setCurves(head.curves);
+      Object.assign(run, { version: head.version, lines: head.lines, earlier_lines: head.earlier_lines, parsed: null });
+      run.setHealth(head);
+      changed.hasNewHealth = true;
+      changed.hasNewNames = true;
+      changed.runs.add(run);
+      if (status.dataset.key === run.key) showStatus("live", "on");
+      asked.shift();
+      const news = run.pending;
+      run.pending = null;
+      if (run.isStale || run.wanted > run.version || !news.every((one) => addNews(run, one))) loadRun(run);
+    }
   } catch (problem) {
+    const run = asked.shift();
+    run.pending = null;
     status.dataset.key = run.key;
     showStatus(`cannot load ${clip(run.label, 40)}: ${problem.message}`, "off");
     setTimeout(() => run.version === undefined && run.state !== "deleted" && view.selected.has(run.index) && loadRun(run), RETRY_AFTER);
   }
   loads -= 1;
-  const news = run.pending;
-  run.pending = null;
-  if (isLoaded && (run.isStale || !news.every((one) => addNews(run, one)))) loadRun(run);
+  waiting.unshift(...asked);
   drawSoon();
-  loadNext();
+  for (let free = LOADS_AT_ONCE; free > loads; free--) loadNext();
 }
 
-/* The head and the curves of an answer: the length of its JSON, the JSON, and the numbers of the curves. */
-async function fetchCurves(address) {
+/* The answers, which follow each other: of each the length of its head, the head as JSON with its curves, and their numbers. */
+async function fetchAnswers(address) {
   const response = await fetch(address);
   if (!response.ok) throw new Error((await response.text()).trim() || response.statusText);
   const buffer = await response.arrayBuffer();
-  const length = new DataView(buffer).getUint32(0, true);
-  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const begin = 4 + length;
-  head.curves.forEach((curve, at) => {
-    const end = head.curves[at + 1] ? begin + head.curves[at + 1].offset : buffer.byteLength;
-    curve.data = new Uint8Array(buffer.slice(begin + curve.offset, end));
-  });
-  return [head, head.curves];
+  const heads = [];
+  for (let at = 0; at < buffer.byteLength; ) {
+    const begin = at + 4 + new DataView(buffer).getUint32(at, true);
+    const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, at + 4, begin - at - 4)));
+    at = begin + head.size;
+    head.curves.forEach((curve, place) => {
+      const next = head.curves[place + 1];
+      curve.data = new Uint8Array(buffer.slice(begin + curve.offset, next ? begin + next.offset : at));
+    });
+    heads.push(head);
+  }
+  return heads;
 }
 
 /* Adds rows and lines; returns false if something between them and what is there is absent. */
@@ -245,7 +262,7 @@ function drawSoon() {
   if (changed.timer && !hasLoaded) return;
   clearTimeout(changed.timer);
   changed.isLoading = isLoading;
-  changed.timer = setTimeout(drawChanges, hasLoaded ? 0 : isLoading ? DRAW_LOADS_EVERY : changed.pause);
+  changed.timer = setTimeout(drawChanges, hasLoaded ? 0 : isLoading && groups.length > 0 ? DRAW_LOADS_EVERY : changed.pause);
 }
 
 function drawChanges() {
@@ -259,7 +276,8 @@ function drawChanged() {
   const { runs: those, hasNewNames, hasNewRuns, hasNewHealth } = changed;
   Object.assign(changed, { runs: new Set(), hasNewNames: false, hasNewRuns: false, hasNewHealth: false, timer: 0 });
   for (const run of those) run.curves.forEach(addQueue);
-  drawTable();
+  /* A table of many runs takes long to draw. */
+  if (hasNewRuns || measureRuns() !== changed.measures) drawTable();
   drawOverview();
   find("log").hidden = find("tools").hidden = runs.length === 0;
   find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
@@ -289,8 +307,12 @@ function drawHealth() {
   }
 }
 
+/* What the curves of the runs add to the table. */
+const measureRuns = () => runs.map(({ start, lastStep, duration }) => [start, lastStep, duration]).join();
+
 /* Draws the header and the table of runs. A press of a button in the table must find the button at its end. */
 function drawTable() {
+  changed.measures = measureRuns();
   labelRuns();
   columns = createColumns();
   drawHeader();
@@ -363,7 +385,7 @@ async function loadDetails() {
     Object.assign(curve, { detailOf: String(wanted), detailEnd: to });
     try {
       const query = new URLSearchParams({ key: run.key, metric: curve.name, from, to });
-      const [, curves] = await fetchCurves("part?" + query);
+      const [{ curves }] = await fetchAnswers("part?" + query);
       const raw = curves.find((other) => other.logger === curve.logger && (other.rank || 0) === curve.rank);
       if (!raw || curve.detailOf !== String(wanted)) continue;
       curve.detail = new Curve(raw, run);

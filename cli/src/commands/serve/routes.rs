@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
@@ -12,17 +13,21 @@ use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use logcore::escape::to_one_line;
 use logcore_runs::RunError;
+use logcore_runs::report::LiveRuns;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
 use super::{Server, access, streams};
+
+/// Time from which on an answer with a run gets no further ones: a page draws what has come.
+const PATIENCE: Duration = Duration::from_millis(40);
 
 /// Creates the answers to all addresses.
 pub(super) fn create(server: Arc<Server>) -> Router {
     Router::new()
         .route("/", get(send_page))
         .route("/list", get(send_list))
-        .route("/run", get(send_run))
+        .route("/run", get(send_runs))
         .route("/part", get(send_part))
         .route("/media", get(send_media))
         .route("/news", get(send_news))
@@ -54,17 +59,32 @@ async fn send_list(State(server): State<Arc<Server>>) -> Response {
 
 type QueryResult<T> = Result<Query<T>, QueryRejection>;
 
-#[derive(Deserialize)]
-struct RunQuery {
-    key: String,
+/// Sends the curves and lines of runs, one after another.
+async fn send_runs(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
+    let keys = streams::find_keys(query.as_deref().unwrap_or_default());
+    if keys.is_empty() {
+        return refuse_query();
+    }
+    send_bytes(move || load_runs(&server.runs, &keys)).await
 }
 
-/// Sends the curves and lines of one run.
-async fn send_run(State(server): State<Arc<Server>>, query: QueryResult<RunQuery>) -> Response {
-    let Ok(Query(query)) = query else {
-        return refuse_query();
-    };
-    send_bytes(move || server.runs.load(&query.key)).await
+/// Loads the first run, and the next ones as long as they come soon and without an error: the page
+/// asks again for those that are left out.
+fn load_runs(runs: &LiveRuns, keys: &[String]) -> Result<Option<Vec<u8>>, RunError> {
+    let begun = Instant::now();
+    let mut answer: Option<Vec<u8>> = None;
+    for key in keys {
+        match (&mut answer, runs.load(key)) {
+            (None, Ok(Some(first))) => answer = Some(first),
+            (None, failed) => return failed,
+            (Some(answer), Ok(Some(next))) => answer.extend(next),
+            (Some(_), _) => break,
+        }
+        if begun.elapsed() > PATIENCE {
+            break;
+        }
+    }
+    Ok(answer)
 }
 
 #[derive(Deserialize)]

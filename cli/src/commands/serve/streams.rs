@@ -22,7 +22,7 @@ use super::Server;
 
 /// Most streams at once.
 const MAX_STREAMS: usize = 64;
-/// Most runs that a stream tells of: more than the page draws.
+/// Most runs of a query: more than the page draws.
 const MAX_KEYS: usize = 128;
 /// News that a reader may be behind.
 const MAX_BEHIND: usize = 256;
@@ -101,12 +101,7 @@ pub(super) fn open(server: Arc<Server>, query: &str) -> Response {
         let text = "cannot open another stream: too many are open. Close a page\n";
         return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
     };
-    let keys: BTreeSet<String> = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("key="))
-        .map(|key| percent_decode_str(key).decode_utf8_lossy().into_owned())
-        .take(MAX_KEYS)
-        .collect();
+    let keys = BTreeSet::from_iter(find_keys(query));
     server.streams.with_watched(|watched| {
         for key in &keys {
             *watched.entry(key.clone()).or_default() += 1;
@@ -129,6 +124,13 @@ pub(super) fn open(server: Arc<Server>, query: &str) -> Response {
     Sse::new(stream::StreamExt::chain(first, later))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response()
+}
+
+/// Returns the keys of runs in a query.
+pub(super) fn find_keys(query: &str) -> Vec<String> {
+    let keys = query.split('&').filter_map(|pair| pair.strip_prefix("key="));
+    let decode = |key: &str| percent_decode_str(key).decode_utf8_lossy().into_owned();
+    keys.map(decode).take(MAX_KEYS).collect()
 }
 
 /// One stream.

@@ -452,7 +452,8 @@ fn read_stretch(file: &mut File, stretch: &Stretch, use_line: &mut impl FnMut(&[
     Ok(())
 }
 
-/// Returns the length of the JSON in four bytes, the JSON, and then the numbers of the curves.
+/// Returns the length of the JSON in four bytes, the JSON, and then the numbers of the curves, whose
+/// size is in the JSON.
 fn encode_all<'a>(mut head: Value, curves: impl Iterator<Item = Cow<'a, Curve>>) -> Vec<u8> {
     let mut numbers = Vec::new();
     let curves = curves.map(|curve| {
@@ -462,6 +463,7 @@ fn encode_all<'a>(mut head: Value, curves: impl Iterator<Item = Cow<'a, Curve>>)
         encoded.facts
     });
     head["curves"] = curves.collect();
+    head["size"] = numbers.len().into();
     let head = head.to_string();
     let length = u32::try_from(head.len()).unwrap_or(u32::MAX);
     [&length.to_le_bytes(), head.as_bytes(), &numbers].concat()
