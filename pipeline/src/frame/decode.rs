@@ -15,7 +15,7 @@ use super::types::{
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
-/// A record in the ring.
+/// A record in the ring, without its fields.
 pub(crate) struct RecordFrame<'a> {
     pub(crate) time: SystemTime,
     pub(crate) logger: LoggerId,
@@ -23,8 +23,6 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) arrival: RecordArrival,
     pub(crate) target: &'a str,
     pub(crate) message: CheckedText<'a>,
-    /// The fields, if there are any.
-    pub(crate) fields: Option<Vec<(&'a str, FieldValue<'a>)>>,
     /// File and line of the call.
     pub(crate) place: Option<(&'a str, u32)>,
     /// Length of the body, behind which the ring may have bytes of an earlier lap.
@@ -53,9 +51,13 @@ impl<'a> RecordFrame<'a> {
     }
 }
 
-// Measured: 60 instructions less than a call.
+/// The fields of a record in the ring, if it has any.
+pub(crate) type RecordFields<'a> = Option<Vec<(&'a str, FieldValue<'a>)>>;
+
+// Measured: 60 instructions less than a call. The fields are apart from the frame, because their
+// destructor would keep the frame in memory.
 #[inline(always)]
-pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
+pub(crate) fn decode_record(body: &[u8]) -> Option<(RecordFrame<'_>, RecordFields<'_>)> {
     // All checks of the head's length are one.
     let (head, rest) = body.split_first_chunk::<RECORD_HEAD_BYTES>()?;
     let mut head = ByteCursor::new(head);
@@ -78,17 +80,17 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
         0 => None,
         _ => Some((cursor.long_text()?, cursor.u32()?)),
     };
-    Some(RecordFrame {
+    let frame = RecordFrame {
         time,
         logger,
         level,
         arrival,
         target,
         message,
-        fields,
         place,
         length: body.len() - cursor.rest().len(),
-    })
+    };
+    Some((frame, fields))
 }
 
 /// The head of a metrics frame; [`MetricsFrame::values`] reads the values.
@@ -305,17 +307,16 @@ mod tests {
                 .build(),
             RecordOrigin::Facade,
         );
-        let frame = decode_record(&body).unwrap();
+        let (frame, fields) = decode_record(&body).unwrap();
         assert_eq!(frame.place, Some(("src/data.rs", 7)));
         assert_eq!(
             (frame.logger, frame.level, frame.arrival.origin),
             (LoggerId(7), Level::Warn, RecordOrigin::Facade)
         );
         assert_eq!((frame.target, frame.message.text), ("app::data", "loss is 0.5"));
-        let shown: Vec<_> = frame
-            .fields
-            .unwrap()
+        let shown: Vec<_> = fields
             .iter()
+            .flatten()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         assert_eq!(
@@ -351,7 +352,7 @@ mod tests {
             RecordOrigin::Method,
         );
         assert_eq!(
-            decode_record(&body).unwrap().message.text,
+            decode_record(&body).unwrap().0.message.text,
             "x half (the message's Display failed here)"
         );
         let body = encoded(
@@ -361,7 +362,7 @@ mod tests {
             RecordOrigin::Method,
         );
         assert_eq!(
-            decode_record(&body).unwrap().message.text,
+            decode_record(&body).unwrap().0.message.text,
             "x  (the message's Display panicked here)"
         );
     }
@@ -373,7 +374,7 @@ mod tests {
             &log::Record::builder().args(format_args!("{}", &long)).build(),
             RecordOrigin::Method,
         );
-        let message = decode_record(&body).unwrap().message.text;
+        let message = decode_record(&body).unwrap().0.message.text;
         assert!(message.ends_with("ä (… 4 bytes more were cut: a message holds 16 MiB)"));
         assert_eq!(message.matches('ä').count(), MAX_TEXT / 2);
     }

@@ -323,7 +323,7 @@ mod tests {
         assert!(is_deferred(&body) && decode_record(&body).is_none());
         let mut formatter = DeferredFormatter::default();
         let body = formatter.format(&body).unwrap();
-        let frame = decode_record(body).unwrap();
+        let (frame, _) = decode_record(body).unwrap();
         assert_eq!((frame.logger, frame.target), (LoggerId(7), "app::data"));
         assert_eq!(frame.place, Some(("src/data.rs", 7)));
         frame.message.text.to_owned()
@@ -487,7 +487,7 @@ mod tests {
             for (number, literal) in &literals {
                 let message = DeferredMessage::new(literal, 1).unwrap();
                 let body = encoded(message, &[DeferredArgument::Text("x")]);
-                let frame = decode_record(formatter.format(&body).unwrap()).unwrap();
+                let (frame, _) = decode_record(formatter.format(&body).unwrap()).unwrap();
                 assert_eq!(frame.message.text, format!("{number} of {:>number$}", 'x'));
             }
         }

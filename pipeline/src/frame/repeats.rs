@@ -128,6 +128,7 @@ fn shown_parts(frame: &[u8]) -> Option<(&[u8], u8, &[u8])> {
     let place = match flags & HAS_PLACE {
         0 => 0,
         _ => decode_record(frame)?
+            .0
             .place
             .map_or(0, |(file, _)| file.len() + PLACE_OVERHEAD),
     };
@@ -172,7 +173,7 @@ mod tests {
         assert!(!folder.count(&frame("other", Some(("longer.rs", 2)))));
         let (newest, count) = folder.take().unwrap();
         assert_eq!(
-            (decode_record(&newest).unwrap().place, count),
+            (decode_record(&newest).unwrap().0.place, count),
             (Some(("longer.rs", 2)), 2)
         );
     }

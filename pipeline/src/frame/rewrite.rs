@@ -12,14 +12,16 @@ use super::fields::put_rewritten_field;
 
 /// Replaces the message of a record and the texts in its fields by the results of `rewrite`.
 pub(crate) fn rewrite_record(body: &mut Vec<u8>, rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>) {
-    let Some(record) = decode_record(body) else { return };
+    let Some((record, fields)) = decode_record(body) else {
+        return;
+    };
     let message = rewrite(record.message.text);
     let mut out = Vec::with_capacity(body.len());
     out.extend_from_slice(&body[..RECORD_HEAD_BYTES - 4]);
     put_u32(&mut out, message.len());
     out.extend_from_slice(record.target.as_bytes());
     out.extend_from_slice(message.as_bytes());
-    for (name, value) in record.fields.iter().flatten() {
+    for (name, value) in fields.iter().flatten() {
         // Every value that was decoded can be encoded.
         if put_rewritten_field(&mut out, name, value, rewrite).is_none() {
             return;
@@ -53,13 +55,12 @@ mod tests {
         encode_record(&mut body, LoggerId(7), RecordOrigin::Facade.into(), &record);
         add_place(&mut body, &record);
         rewrite_record(&mut body, &|text| Cow::Owned(text.replace("s3cr3t", "***")));
-        let frame = decode_record(&body).unwrap();
+        let (frame, fields) = decode_record(&body).unwrap();
         assert_eq!((frame.target, frame.message.text), ("s3cr3t::target", "token is ***"));
         assert_eq!(frame.place, Some(("src/s3cr3t.rs", 7)), "names stay");
-        let shown: Vec<_> = frame
-            .fields
-            .unwrap()
+        let shown: Vec<_> = fields
             .iter()
+            .flatten()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         assert_eq!(shown, ["token=***", "step=3"]);

@@ -283,8 +283,8 @@ impl SnapshotReading<'_> {
                     false => body,
                     true => self.deferred.format(body)?,
                 };
-                let frame = decode_record(body)?;
-                let fields = frame.fields.unwrap_or_default().into_iter();
+                let (frame, fields) = decode_record(body)?;
+                let fields = fields.unwrap_or_default().into_iter();
                 let fields = fields.map(|(name, value)| Some((name.to_owned(), serde_json::to_value(value).ok()?)));
                 let content = RingContent::Record {
                     level: frame.level,

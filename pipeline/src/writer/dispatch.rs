@@ -91,7 +91,9 @@ impl Dispatcher {
                 None => return,
             },
         };
-        let Some(frame) = decode_record(body) else { return };
+        let Some((frame, fields)) = decode_record(body) else {
+            return;
+        };
         let LoggerSet { loggers, sinks, .. } = &mut self.loggers;
         let Some(logger) = loggers.get(frame.logger) else {
             self.late_calls += 1;
@@ -99,7 +101,7 @@ impl Dispatcher {
         };
         let body = &body[..frame.length];
         let mut record = frame.record(&logger.name, frame.message);
-        if let Some(fields) = &frame.fields {
+        if let Some(fields) = &fields {
             record = record.with_fields(fields);
         }
         for route in &logger.routes {

@@ -241,7 +241,9 @@ impl SinkTable {
         logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
     ) {
         let Some((frame, count)) = counted else { return };
-        let Some(frame) = decode_record(&frame) else { return };
+        let Some((frame, _)) = decode_record(&frame) else {
+            return;
+        };
         let Some(name) = logger_name(frame.logger) else { return };
         if let Some(slot) = self.get_mut(index) {
             // The line itself accounts for one of the records.
