@@ -7,6 +7,9 @@ use logcore::MetricValue;
 
 use super::clock::from_nanos;
 
+/// Room for the frames of nearly all records: the buffer of a thread grows once.
+const USUAL_FRAME: usize = 512;
+
 /// Longer messages and texts are cut: 16 MiB.
 pub(crate) const MAX_TEXT: usize = 16 << 20;
 
@@ -79,13 +82,25 @@ impl<'a> LimitedWriter<'a> {
         Self { limit, out, cut: 0 }
     }
 
+    /// Appends a text that is long, or for which there is little room.
+    #[inline(never)]
+    fn append_long(&mut self, text: &str) {
+        // The capacity is never beyond the limit: one comparison serves both. Measured: 60
+        // instructions a line.
+        if text.len() <= self.out.capacity() - self.out.len() {
+            self.out.extend_from_slice(text.as_bytes());
+        } else {
+            self.grow(text);
+        }
+    }
+
     #[cold]
     fn grow(&mut self, text: &str) {
         let length = self.out.len() + text.len();
         if length > self.limit {
             return self.cut(text);
         }
-        let capacity = length.max(2 * self.out.capacity()).min(self.limit);
+        let capacity = length.max(2 * self.out.capacity()).max(USUAL_FRAME).min(self.limit);
         self.out.reserve_exact(capacity - self.out.len());
         self.out.extend_from_slice(text.as_bytes());
     }
@@ -103,15 +118,51 @@ impl<'a> LimitedWriter<'a> {
 impl fmt::Write for LimitedWriter<'_> {
     #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // The capacity is never beyond the limit: one comparison serves both. Measured: 60
-        // instructions a line.
-        if text.len() <= self.out.capacity() - self.out.len() {
-            self.out.extend_from_slice(text.as_bytes());
-        } else {
-            self.grow(text);
+        if !append_short(self.out, text.as_bytes()) {
+            self.append_long(text);
         }
         Ok(())
     }
+}
+
+/// Length of the longest text that is copied without a call of `memcpy`.
+const SHORT_TEXT: usize = 16;
+
+/// Appends a text that is usually short.
+#[inline]
+pub(super) fn append(out: &mut Vec<u8>, text: &str) {
+    if !append_short(out, text.as_bytes()) {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Appends a short text, if the vector has the capacity for one of any length. Returns `false` if
+/// not, or if the text is longer.
+///
+/// A message is formatted in many pieces of a few bytes, for each of which `memcpy` and the code
+/// around its call take longer than two copies of a fixed length, which may overlap. Measured: 210
+/// instructions a line with three floats.
+#[inline]
+fn append_short(out: &mut Vec<u8>, text: &[u8]) -> bool {
+    let (start, length) = (out.len(), text.len());
+    if length > SHORT_TEXT || out.capacity() - start < SHORT_TEXT {
+        return false;
+    }
+    out.extend_from_slice(&[0; SHORT_TEXT]);
+    let room = &mut out[start..start + SHORT_TEXT];
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        room[..8].copy_from_slice(first);
+        room[length - 8..length].copy_from_slice(last);
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        room[..4].copy_from_slice(first);
+        room[length - 4..length].copy_from_slice(last);
+    } else if let (Some(first), Some(last)) = (text.first(), text.last()) {
+        room[0] = *first;
+        room[length / 2] = text[length / 2];
+        room[length - 1] = *last;
+    }
+    out.truncate(start + length);
+    true
 }
 
 /// Reads bytes from the front. Each method returns `None` if too few are left.
@@ -168,5 +219,27 @@ impl<'a> ByteCursor<'a> {
     pub(crate) fn long_text(&mut self) -> Option<&'a str> {
         let length = self.u32()? as usize;
         std::str::from_utf8(self.take(length)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn limited_writer_appends_texts_of_each_length_with_and_without_room() {
+        let text = "abcdefghijklmnopqrstuvwxyz";
+        for length in 0..text.len() {
+            for capacity in 0..40 {
+                let mut out = Vec::with_capacity(capacity);
+                out.push(b'<');
+                let mut writer = LimitedWriter::new(&mut out);
+                write!(writer, "{}{}", &text[..length], &text[length..]).unwrap();
+                assert_eq!(writer.cut, 0);
+                assert_eq!(out, format!("<{text}").as_bytes(), "{length} of {capacity}");
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use log::Record as LogRecord;
 
-use super::bytes::ByteCursor;
+use super::bytes::{ByteCursor, append};
 use super::encode::{DEFERRED, FLAGS_AT, RECORD_HEAD_BYTES, record_head, target_of};
 use super::format_spec::{LiteralPart, next_part};
 use super::types::{LoggerId, RecordArrival};
@@ -156,7 +156,7 @@ pub(crate) fn encode_deferred(
     head[FLAGS_AT] |= DEFERRED;
     let head_at = out.len();
     out.extend_from_slice(&head);
-    out.extend_from_slice(target.as_bytes());
+    append(out, target);
     let message_at = out.len();
     let literal = message.0.as_bytes();
     out.extend_from_slice(&(literal.len() as u16).to_le_bytes());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::{Level, Record as LogRecord};
 use logcore::{MetricValue, ProgressEvent, ProgressKind};
 
-use super::bytes::{LimitedWriter, MAX_TEXT, put_text, put_u32, value_bits};
+use super::bytes::{LimitedWriter, MAX_TEXT, append, put_text, put_u32, value_bits};
 use super::clock::{coarse_now, now, to_nanos};
 use super::fields::encode_fields;
 use super::types::{ChunkPlace, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
@@ -32,7 +32,7 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, arrival: Record
     let target = target_of(arrival, record);
     let head_at = out.len();
     out.extend_from_slice(&record_head(logger, arrival, record.level(), target));
-    out.extend_from_slice(target.as_bytes());
+    append(out, target);
     let message_at = out.len();
     put_message(out, record.args());
     let message_end = out.len();
