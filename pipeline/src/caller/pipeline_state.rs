@@ -275,15 +275,16 @@ impl PipelineState {
             Ok(end) => end,
             Err(RingFull) => self.push_when_room(kind, body, wait)?,
         };
-        self.wake_if_needed();
+        self.wake_if_needed(end);
         Ok(end)
     }
 
+    /// Wakes the writer, if the frame that ends at `end` needs it.
     #[inline]
-    fn wake_if_needed(&self) {
+    fn wake_if_needed(&self, end: u64) {
         match self.ring.wakeup().state() {
             ASLEEP => self.wake(),
-            NAPPING if self.ring.used() >= self.ring.capacity() / 2 => self.wake(),
+            NAPPING if end.saturating_sub(self.ring.head()) >= self.ring.capacity() / 2 => self.wake(),
             _ => {}
         }
     }
@@ -333,7 +334,7 @@ impl PipelineState {
             }
             let pushed = child_lock::try_lock_for_child(region).map(|_lock| self.ring.push(kind, body));
             if let Some(Ok(end)) = pushed {
-                self.wake_if_needed();
+                self.wake_if_needed(end);
                 return Ok(end);
             }
             let may_wait = match wait {

@@ -153,8 +153,8 @@ impl Ring {
                 Ordering::Release,
             );
         }
-        let word = self.stamped(at, length, kind);
-        self.word(at).store(word, Ordering::Relaxed);
+        let (place, word) = (self.word(at), self.stamped(at, length, kind));
+        place.store(word, Ordering::Relaxed);
         // The length is visible before any byte of the body, for a process that reads the block
         // after this one died.
         fence(Ordering::Release);
@@ -167,7 +167,7 @@ impl Ring {
         // has moved the head past them.
         unsafe { self.region.write(body_at, body) };
         kill_point("copied");
-        self.word(at).store(word | 1, Ordering::Release);
+        place.store(word | 1, Ordering::Release);
         kill_point("committed");
         Ok(at + length)
     }

