@@ -5,6 +5,7 @@ mod columns;
 mod commands;
 mod import;
 mod output;
+mod output_file;
 mod removal;
 mod run_entry;
 mod table;

@@ -4,12 +4,12 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use logcore::files::Replacement;
 use logcore_runs::{ExportFormat, RunError, StoredRun};
 use serde_json::json;
 
 use crate::arguments::{ExportArguments, ExportForm};
 use crate::output::{Outcome, Output};
+use crate::output_file::OutputFile;
 
 pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Output) -> Result<Outcome> {
     let format = match arguments.to {
@@ -30,15 +30,11 @@ pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Out
         return print(run, arguments.rank, format);
     }
     let path = &arguments.output;
-    let cannot_write = || format!("cannot write {}", path.display());
-    let file = Replacement::begin(path).with_context(cannot_write)?;
-    let mut file = BufWriter::new(file);
+    let mut file = BufWriter::new(OutputFile::begin(path)?);
     let rows = run.export(arguments.rank, format, &mut file)?;
-    let file = file
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)
-        .with_context(cannot_write)?;
-    file.finish().with_context(cannot_write)?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error);
+    file.with_context(|| format!("cannot write {}", path.display()))?
+        .finish()?;
     Ok(report(rows, path, output))
 }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use logcore::escape::to_one_line;
-use logcore::files::Replacement;
 use logcore_runs::report::{ReportError, write_report};
 use logcore_runs::{StoredRun, list_runs};
 use serde_json::json;
 
 use crate::arguments::ReportArguments;
 use crate::output::{Outcome, Output};
+use crate::output_file::OutputFile;
 
 /// Most runs of a report that nobody has named.
 const MAX_RUNS: usize = 20;
@@ -39,11 +39,11 @@ pub(super) fn run(
         };
     }
     let path = &arguments.output;
-    let cannot_write = || format!("cannot write {}", path.display());
-    let mut file = BufWriter::new(Replacement::begin(path).with_context(cannot_write)?);
+    let mut file = BufWriter::new(OutputFile::begin(path)?);
     let facts = write_report(&runs, &mut file)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error);
-    file.and_then(Replacement::finish).with_context(cannot_write)?;
+    file.with_context(|| format!("cannot write {}", path.display()))?
+        .finish()?;
     let shown = to_one_line(&path.to_string_lossy()).into_owned();
     output.line(format!(
         "{shown}: {}, {}, {}, {:.1} MB; open it in a browser",

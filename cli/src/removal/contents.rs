@@ -188,8 +188,9 @@ impl Place {
     }
 }
 
-/// Returns `true` for a file that logcore writes into the folder of a run.
-fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
+/// Returns `true` for a file that logcore writes into the folder of a run. `texts` are the names of
+/// text files, beside the usual one.
+pub(crate) fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
     let is_lock = name
         .strip_prefix(RunManifest::LOCK)
         .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));

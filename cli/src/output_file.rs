@@ -1,0 +1,216 @@
+//! The file that a user names for the output of a command.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, FileType};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use logcore::RunManifest;
+use logcore::files::Replacement;
+
+use crate::removal::is_run_file;
+
+/// A file for output. A regular file is replaced as a whole at the end, and so is a link to one, whose
+/// target stays. A pipe or a device, such as `/dev/null`, is written to: a replacement would remove it.
+pub(crate) struct OutputFile {
+    path: PathBuf,
+    target: OutputTarget,
+}
+
+enum OutputTarget {
+    Replacement(Replacement),
+    Stream(File),
+}
+
+impl OutputFile {
+    /// Begins the output at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be written there, or the output would take the place of something else than an
+    /// earlier output: a file of a run, a folder, a disk.
+    pub(crate) fn begin(path: &Path) -> Result<Self> {
+        let cannot_write = || cannot_write(path);
+        let target = match fs::symlink_metadata(path) {
+            Ok(_) if fs::metadata(path).is_ok_and(|metadata| is_stream(metadata.file_type())) => {
+                let stream = File::options().write(true).open(path);
+                OutputTarget::Stream(stream.with_context(cannot_write)?)
+            }
+            Ok(metadata) if metadata.is_symlink() && is_of_system(path) => bail!(
+                "{}: it is a link of the system. Name a file, or `-` for the standard output",
+                cannot_write()
+            ),
+            Ok(metadata) if !metadata.is_file() && !metadata.is_symlink() => {
+                bail!("{}: it is no file. Name a file", cannot_write())
+            }
+            Ok(_) if is_of_run(path) => bail!("{}: it is a file of a run. Name another file", cannot_write()),
+            _ => OutputTarget::Replacement(Replacement::begin(path).with_context(cannot_write)?),
+        };
+        let path = path.to_owned();
+        Ok(Self { path, target })
+    }
+
+    /// Ends the output: a regular file is complete only now.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot take the place of an earlier one.
+    pub(crate) fn finish(self) -> Result<()> {
+        let finished = match self.target {
+            OutputTarget::Replacement(replacement) => replacement.finish(),
+            OutputTarget::Stream(mut stream) => stream.flush(),
+        };
+        finished.with_context(|| cannot_write(&self.path))
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.target {
+            OutputTarget::Replacement(replacement) => replacement.write(bytes),
+            OutputTarget::Stream(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.target {
+            OutputTarget::Replacement(replacement) => replacement.flush(),
+            OutputTarget::Stream(stream) => stream.flush(),
+        }
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// Returns `true` for a pipe and for a terminal or another device that takes bytes one by one. A disk
+/// is none.
+#[cfg(unix)]
+fn is_stream(kind: FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    kind.is_fifo() || kind.is_char_device()
+}
+
+#[cfg(not(unix))]
+fn is_stream(_: FileType) -> bool {
+    false
+}
+
+/// Returns `true` for a name such as `/dev/stdout`, which other programs need.
+fn is_of_system(path: &Path) -> bool {
+    let folder = fs::canonicalize(folder_of(path)).unwrap_or_default();
+    folder.starts_with("/dev") || folder.starts_with("/proc")
+}
+
+/// Returns `true` for a file that a run has written, in the folder of the run. Its page is made again
+/// at will.
+fn is_of_run(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name != "report.html" && is_run_file(name, &BTreeSet::new()) && folder_of(path).join(RunManifest::FILE).is_file()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) -> Result<()> {
+        let mut output = OutputFile::begin(path)?;
+        output.write_all(text.as_bytes())?;
+        output.finish()
+    }
+
+    #[test]
+    fn an_output_takes_the_place_of_an_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        for text in ["first", "second"] {
+            write(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        drop(OutputFile::begin(&path).unwrap());
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "second",
+            "an output that is not finished is none"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_output_takes_the_place_of_no_file_of_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "run.json",
+            "metrics.jsonl",
+            "metrics.rank3.jsonl.2",
+            "training.log",
+            "report.html",
+            "rows.csv",
+        ] {
+            let path = folder.path().join(name);
+            fs::write(&path, "before").unwrap();
+            let written = write(&path, "after").map_err(|error| error.to_string());
+            let text = fs::read_to_string(&path).unwrap();
+            match written {
+                Ok(()) => assert!(["report.html", "rows.csv"].contains(&name) && text == "after", "{name}"),
+                Err(error) => assert!(
+                    error.contains("it is a file of a run") && text == "before",
+                    "{name}: {error}"
+                ),
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_output_takes_the_place_of_a_link_and_of_no_folder_or_pipe() {
+        use std::os::unix::fs::{FileTypeExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "before").unwrap();
+        symlink("file", at("link")).unwrap();
+        write(&at("link"), "after").unwrap();
+        assert!(!at("link").is_symlink());
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), "before");
+
+        fs::create_dir(at("folder")).unwrap();
+        let error = write(&at("folder"), "after").unwrap_err().to_string();
+        assert!(error.contains("it is no file"), "{error}");
+
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+        assert!(made.success());
+        symlink("pipe", at("link to the pipe")).unwrap();
+        for name in ["pipe", "link to the pipe"] {
+            let read = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| fs::read_to_string(at("pipe")).unwrap());
+                write(&at(name), "through").unwrap();
+                reader.join().unwrap()
+            });
+            assert_eq!(read, "through");
+        }
+        assert!(at("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+        assert!(at("link to the pipe").is_symlink());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_output_takes_the_place_of_nothing_of_the_system() {
+        use std::os::fd::AsRawFd as _;
+        use std::os::unix::fs::FileTypeExt as _;
+        write(Path::new("/dev/null"), "nobody reads this").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        let file = tempfile::tempfile().unwrap();
+        let link = format!("/dev/fd/{}", file.as_raw_fd());
+        let error = write(Path::new(&link), "").unwrap_err().to_string();
+        assert!(error.contains("a link of the system"), "{error}");
+    }
+}
