@@ -54,10 +54,12 @@ fn train(folder: &Path) {
         ..LogConfig::default()
     })
     .unwrap();
-    // The time before is `down`.
+    // The time before the start that `run.json` has is `down`; a set-up takes long on a busy machine.
+    let manifest = RunManifest::read(&folder.join("run")).unwrap();
+    let since_start = seconds() - manifest.attempts.last().unwrap().started;
     let mut watch = Stopwatch {
         file,
-        lap: Instant::now(),
+        lap: Instant::now() - Duration::from_secs_f64(since_start),
     };
     let saved = fs::read_to_string(folder.join("checkpoint")).ok();
     let first = saved.map_or(1, |step| step.parse::<u64>().unwrap() + 1);
