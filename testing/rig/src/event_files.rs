@@ -111,32 +111,30 @@ fn thread_and_number(name: &str, value: MetricValue, step: i64) -> Option<(u64, 
     value_of(name, value.as_f64() as u64, u64::try_from(step).ok()?)
 }
 
-/// Changes the records with values of metrics in an event file, which stays readable.
+/// Changes the records with values of metrics in an event file, which stays readable. `None` if there
+/// are few of them.
 pub(crate) fn rewrite(bytes: &[u8], change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Option<Vec<u8>> {
-    let mut others = Vec::new();
-    let mut values = Vec::new();
+    let (mut before, mut values, mut behind) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = bytes;
     while !rest.is_empty() {
         let length = u64::from_le_bytes(*rest.first_chunk()?);
-        let (record, behind) = rest.split_at_checked(usize::try_from(length).ok()? + RECORD_OVERHEAD)?;
-        rest = behind;
+        let (record, next) = rest.split_at_checked(usize::try_from(length).ok()? + RECORD_OVERHEAD)?;
+        rest = next;
         let is_value = record.windows(METRICS.len()).any(|window| window == METRICS);
-        match is_value {
-            true => values.push(record.to_vec()),
-            // The end of the file stays behind the values.
-            false if values.is_empty() => others.push(record.to_vec()),
-            false => {
-                rest = &bytes[bytes.len() - rest.len() - record.len()..];
-                break;
-            }
-        }
+        let part = match is_value {
+            true => &mut values,
+            false if values.is_empty() => &mut before,
+            false => &mut behind,
+        };
+        part.push(record.to_vec());
     }
     if values.len() < 10 {
         return None;
     }
     change(&mut values);
-    others.append(&mut values);
-    Some([&others.concat(), rest].concat())
+    before.append(&mut values);
+    before.append(&mut behind);
+    Some(before.concat())
 }
 
 /// A tag with this text is a metric.

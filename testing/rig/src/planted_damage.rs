@@ -233,7 +233,7 @@ const RESUMED: [(&str, Option<ComparedOutput>, Tamper); 6] = [
         Some(ComparedOutput::Rows),
         |log| {
             rows_of_shared(log, |all| {
-                all.pop();
+                all.remove(sure_row(all));
             })
         },
     ),
@@ -274,6 +274,12 @@ fn rows_of_shared(log: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<b
         change(&mut shared);
         all.append(&mut shared);
     })
+}
+
+/// Returns the place of a row of the second attempt whose call had returned: the last rows may be of
+/// calls that the kill came amid, which may be missing.
+fn sure_row(rows: &[String]) -> usize {
+    rows.len().saturating_sub(REPEATED as usize)
 }
 
 fn manifest(log: &Path, change: impl FnOnce(&mut Value)) -> Result<bool> {
@@ -423,7 +429,7 @@ fn commit_all(folder: &Path) -> Result<bool> {
 }
 
 fn run_log(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
-    let Some(path) = wandb_log::find(folder)?.pop() else {
+    let Some(path) = longest(wandb_log::find(folder)?) else {
         return Ok(false);
     };
     let mut bytes = fs::read(&path)?;
@@ -442,7 +448,7 @@ fn run_records(folder: &Path, kind: u64, change: impl FnOnce(&mut Vec<Vec<u8>>))
 }
 
 fn event_file(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
-    let Some(path) = event_files::find(folder)?.pop() else {
+    let Some(path) = longest(event_files::find(folder)?) else {
         return Ok(false);
     };
     let mut bytes = fs::read(&path)?;
@@ -458,6 +464,12 @@ fn events(folder: &Path, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Result<bool>
             *bytes = rewritten;
         }
     })
+}
+
+/// Returns the longest of the files: that of another logger may have too little to damage.
+fn longest(paths: Vec<PathBuf>) -> Option<PathBuf> {
+    let length = |path: &PathBuf| path.metadata().map_or(0, |metadata| metadata.len());
+    paths.into_iter().max_by_key(length)
 }
 
 fn lines(path: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<bool> {
