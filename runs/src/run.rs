@@ -100,7 +100,8 @@ impl StoredRun {
         Ok(files)
     }
 
-    /// Returns the text files, by rank. Of several of one rank, the first one by name counts.
+    /// Returns the text files, by rank. Of several of one rank, `training.log` counts, else the first
+    /// one by name.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -121,9 +122,11 @@ impl StoredRun {
     ///
     /// If the folder cannot be read.
     pub fn text_files(&self) -> Result<BTreeMap<u32, PathBuf>, RunError> {
-        let mut texts = BTreeMap::new();
-        for (name, files) in self.files()? {
-            if !name.ends_with(".jsonl") && !name.ends_with(".json") {
+        let mut files = self.files()?;
+        // A file of another name does not stand for it.
+        let mut texts = files.remove("training.log").unwrap_or_default();
+        for (name, files) in files {
+            if !name.ends_with(".jsonl") {
                 for (rank, path) in files {
                     texts.entry(rank).or_insert(path);
                 }

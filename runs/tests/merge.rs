@@ -497,6 +497,41 @@ fn last_of_several_values_of_a_step_counts() {
     );
 }
 
+#[test]
+fn weights_of_ranks_are_no_texts() {
+    let folder = run(&[("training.log", 0, line(0, "one")), ("training.log", 1, line(1, "two"))]);
+    for name in ["model.rank0.pt", "model.rank1.pt", "model.merged.pt"] {
+        fs::write(folder.path().join(name), "weights").unwrap();
+    }
+    let merged = merge_ranks(folder.path(), folder.path()).unwrap();
+    assert_eq!(merged.files.len(), 1);
+    assert_eq!(
+        fs::read_to_string(folder.path().join("model.merged.pt")).unwrap(),
+        "weights"
+    );
+}
+
+#[test]
+fn rows_of_a_run_whose_attempts_cannot_be_read_are_not_merged() {
+    let folder = run(&[("training.log", 0, line(0, "one"))]);
+    fs::write(folder.path().join("run.json"), "{\"id\":\"a").unwrap();
+    let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("run.json"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn pipe_in_place_of_a_result_is_an_error() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let folder = run(&[("training.log", 0, line(0, "one"))]);
+    let pipe = folder.path().join("training.merged.log");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("something else than a file"), "{error}");
+    assert!(pipe.metadata().unwrap().file_type().is_fifo());
+}
+
 #[cfg(unix)]
 #[test]
 fn pipe_in_place_of_a_file_is_an_error() {

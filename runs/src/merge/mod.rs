@@ -53,6 +53,7 @@ mod text;
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use logcore::RunManifest;
@@ -62,7 +63,7 @@ use logcore_health::EVENTS_FILE;
 #[cfg(feature = "report")]
 pub(crate) use self::local_clock::LocalClock;
 use self::output::MergedOutput;
-use self::rank_files::{find, rank_list};
+use self::rank_files::{can_be_merged, find, missing_list, rank_list};
 use crate::media::MEDIA_INDEX;
 use crate::run::{LATEST, find_run};
 
@@ -105,12 +106,19 @@ pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
         _ => out,
     };
     let folder = run.as_deref().unwrap_or(folder);
-    let manifest = RunManifest::read(folder).unwrap_or_default();
+    let manifest = match RunManifest::read(folder) {
+        // Rows of abandoned attempts would pass for those that count.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let path = folder.join(RunManifest::FILE);
+            return Err(MergeError::Unreadable { path, line: 0, error });
+        }
+        read => read.unwrap_or_default(),
+    };
     let mut found = find(folder)?;
     // `training.log` has the records, readers of events read all ranks, and documents are no series
     // of lines.
     let is_left_alone = |name: &str| ["records.jsonl", EVENTS_FILE, MEDIA_INDEX].contains(&name);
-    found.retain(|name, _| !is_left_alone(name) && !name.ends_with(".json"));
+    found.retain(|name, files| !is_left_alone(name) && can_be_merged(name, files));
     if found.is_empty() {
         return Err(MergeError::Nothing {
             folder: folder.to_owned(),
@@ -218,11 +226,8 @@ impl Display for MergedFile {
             rank_list(&self.ranks),
             self.written
         )?;
-        let missing: BTreeSet<u32> = (0..self.ranks.last().copied().unwrap_or(0))
-            .filter(|rank| !self.ranks.contains(rank))
-            .collect();
-        if !missing.is_empty() {
-            write!(f, "; no file of {}", rank_list(&missing))?;
+        if let Some(missing) = missing_list(&self.ranks) {
+            write!(f, "; no file of {missing}")?;
         }
         if let Some(location) = &self.first_left_out {
             let lines = if self.left_out == 1 { "line" } else { "lines" };

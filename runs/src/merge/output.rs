@@ -18,7 +18,18 @@ impl MergedOutput {
     /// Creates the file under a temporary name, and its folder.
     pub(crate) fn create(folder: &Path, name: &str) -> Result<Self, MergeError> {
         let path = folder.join(name);
-        let begun = fs::create_dir_all(folder).and_then(|()| Replacement::begin(&path));
+        let begun = fs::create_dir_all(folder).and_then(|()| {
+            // A pipe or a device would be gone for all who use it.
+            let is_other = path
+                .symlink_metadata()
+                .is_ok_and(|there| !there.is_file() && !there.is_symlink());
+            if is_other {
+                return Err(io::Error::other(
+                    "something else than a file is there; remove it or name another folder",
+                ));
+            }
+            Replacement::begin(&path)
+        });
         match begun {
             Ok(file) => Ok(Self {
                 path,

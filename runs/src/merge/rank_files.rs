@@ -2,19 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use logcore::FileRank;
+use logcore::{FileRank, files};
+use logcore_health::EVENTS_FILE;
 
 use crate::MergeError;
+use crate::media::MEDIA_INDEX;
+use crate::merge::text::begins_record;
 
 /// The files of a run by rank 0's name and by rank.
 pub(crate) type RankFiles = BTreeMap<String, BTreeMap<u32, PathBuf>>;
 
 /// Files that are merged even if only rank 0 has them.
 const DEFAULT_NAMES: [&str; 2] = ["training.log", "metrics.jsonl"];
+/// Further files of lines that each rank writes.
+const OTHER_NAMES: [&str; 3] = ["records.jsonl", EVENTS_FILE, MEDIA_INDEX];
+/// Bytes of a text file among whose lines one is a record. A panic may stand before.
+const RECORD_WITHIN: u64 = 64 << 10;
 
 /// Returns the files in a folder that several ranks may have. Rotated parts count for their file.
+///
+/// A program may have files of its own with a rank in the name, such as the weights of a rank. Of
+/// names that logcore does not give itself, only those of texts count.
 pub(crate) fn find(folder: &Path) -> Result<RankFiles, MergeError> {
     let unreadable = |error| MergeError::Unreadable {
         path: folder.to_owned(),
@@ -43,7 +54,25 @@ pub(crate) fn find(folder: &Path) -> Result<RankFiles, MergeError> {
             found.entry(name).or_default().insert(0, path);
         }
     }
+    found.retain(|name, files| {
+        let is_known = DEFAULT_NAMES.contains(&name.as_str()) || OTHER_NAMES.contains(&name.as_str());
+        is_known || [".log", ".txt"].iter().any(|ending| name.ends_with(ending)) || has_records(files)
+    });
     Ok(found)
+}
+
+/// Returns `true` for the files of a name that logcore gives itself, and for texts with a record.
+pub(crate) fn can_be_merged(name: &str, files: &BTreeMap<u32, PathBuf>) -> bool {
+    DEFAULT_NAMES.contains(&name) || has_records(files)
+}
+
+/// Returns `true` if one of the files has a record of a text file among its first lines.
+fn has_records(files: &BTreeMap<u32, PathBuf>) -> bool {
+    files.values().any(|path| {
+        let mut start = Vec::new();
+        let read = files::open(path).and_then(|file| file.take(RECORD_WITHIN).read_to_end(&mut start));
+        read.is_ok() && String::from_utf8_lossy(&start).lines().any(begins_record)
+    })
 }
 
 /// Returns `training.log` for `training.log.3`.
@@ -76,15 +105,33 @@ pub(crate) fn rank_list(ranks: &BTreeSet<u32>) -> String {
             _ => spans.push((*rank, *rank)),
         }
     }
-    let spans: Vec<String> = spans
-        .into_iter()
-        .map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        })
-        .collect();
-    let word = if ranks.len() == 1 { "rank" } else { "ranks" };
-    format!("{word} {}", spans.join(","))
+    span_list(&spans)
+}
+
+/// Returns the ranks below the last that are not in the set, like [`rank_list`]; `None` if there are
+/// none. The number in the name of a file may be anything.
+pub(crate) fn missing_list(ranks: &BTreeSet<u32>) -> Option<String> {
+    let mut spans = Vec::new();
+    let mut next = 0;
+    for rank in ranks {
+        if *rank > next {
+            spans.push((next, *rank - 1));
+        }
+        next = rank.saturating_add(1);
+    }
+    (!spans.is_empty()).then(|| span_list(&spans))
+}
+
+fn span_list(spans: &[(u32, u32)]) -> String {
+    let word = match spans {
+        [(first, last)] if first == last => "rank",
+        _ => "ranks",
+    };
+    let spans = spans.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    format!("{word} {}", spans.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -101,6 +148,35 @@ mod tests {
         ] {
             assert_eq!(rank_mark(&ranks.iter().copied().collect()), words);
         }
+    }
+
+    #[test]
+    fn missing_list_has_the_gaps() {
+        for (ranks, words) in [
+            (&[0, 1][..], None),
+            (&[], None),
+            (&[1], Some("rank 0")),
+            (&[0, 2, 5, u32::MAX], Some("ranks 1,3-4,6-4294967294")),
+        ] {
+            assert_eq!(missing_list(&ranks.iter().copied().collect()).as_deref(), words);
+        }
+    }
+
+    #[test]
+    fn find_leaves_files_of_the_program_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = "2026-11-23 14:48:15.123 | INFO  | trainer | Starting\n";
+        for (name, text) in [
+            ("model.rank0.pt", "\u{0}\u{1}"),
+            ("model.rank1.pt", "\u{0}\u{1}"),
+            ("a.rank1.csv", "step,loss\n1,0.5\n"),
+            ("out.rank1", record),
+            ("records.rank1.jsonl", "{}\n"),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let found = find(folder.path()).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["out", "records.jsonl"]);
     }
 
     #[test]

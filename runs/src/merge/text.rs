@@ -107,6 +107,11 @@ impl TextRecord {
     }
 }
 
+/// Returns `true` for a line with which a record begins.
+pub(crate) fn begins_record(line: &str) -> bool {
+    TextRecord::parse(line).is_some()
+}
+
 /// Separator of the columns of the formatter `plain`.
 const SEPARATOR: &str = " | ";
 
