@@ -413,6 +413,31 @@ fn export_writes_a_file_or_the_standard_output() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn files_that_cannot_be_read_are_no_silence() {
+    let folder = runs();
+    let run = folder.path().join("one");
+    for name in ["metrics.jsonl", "training.log"] {
+        let _ = fs::remove_file(run.join(name));
+        std::os::unix::fs::symlink("elsewhere", run.join(name)).unwrap();
+    }
+    for (arguments, part) in [
+        (
+            &["watch", "one", "--until", "nan,end"][..],
+            "cannot watch the rows of rank 0",
+        ),
+        (&["tail", "one"], "it is a link"),
+    ] {
+        let output = logcore(folder.path(), arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+    let ended = logcore(folder.path(), &["watch", "one", "--until", "end"]);
+    assert_eq!(ended.status.code(), Some(0), "the end needs no rows");
+}
+
 #[test]
 fn wrong_arguments_and_missing_runs_are_errors_with_remedies() {
     let folder = runs();

@@ -82,6 +82,27 @@ impl FollowedFile {
         is_replaced
     }
 
+    /// Returns why the file is not read, if there is something of its name: a link, a pipe, a file of
+    /// another user.
+    ///
+    /// ```
+    /// use logcore_runs::FollowedFile;
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("training.log");
+    /// assert!(FollowedFile::at_begin_of(&path).obstacle().is_none(), "a file may come");
+    /// std::fs::create_dir(&path).unwrap();
+    /// assert!(FollowedFile::at_begin_of(&path).obstacle().is_some());
+    /// ```
+    #[must_use]
+    pub fn obstacle(&self) -> Option<io::Error> {
+        if self.file.is_some() {
+            return None;
+        }
+        let error = files::open_no_follow(&self.path).err()?;
+        (error.kind() != io::ErrorKind::NotFound).then_some(error)
+    }
+
     /// Leaves out all that has come but the last 4 MiB.
     pub fn skip_ahead(&mut self) {
         let Some(file) = &mut self.file else { return };

@@ -1,8 +1,10 @@
 //! `logcore repair`: completes the files of killed runs.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use facade::{recover, recover_trusted};
 use logcore::escape::to_one_line;
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ pub(super) fn run(trusts: bool, folders: &[PathBuf], output: &mut Output) -> Res
             folder.is_dir(),
             "cannot repair {shown}: it is no folder. Name one that holds runs"
         );
+        check_is_readable(folder)?;
         let outcomes = recover(folder);
         if outcomes.is_empty() {
             output.line(format!("{shown}: there is nothing to do"));
@@ -39,4 +42,17 @@ pub(super) fn run(trusts: bool, folders: &[PathBuf], output: &mut Output) -> Res
     }
     output.member("recovered", recovered.into());
     Ok(outcome)
+}
+
+/// Fails if rings in the folder would not be found.
+fn check_is_readable(folder: &Path) -> Result<()> {
+    for folder in [folder, &folder.join(".logcore"), &folder.join(".logcore/rings")] {
+        match fs::read_dir(folder) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                bail!("cannot read {}: {error}. Repair as a user who can", folder.display());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

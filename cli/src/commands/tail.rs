@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use logcore::escape::to_one_line;
 use logcore::{RunManifest, RunState};
 use logcore_runs::{FollowedFile, StoredRun};
 use serde_json::json;
@@ -20,8 +21,14 @@ pub(super) fn run(arguments: &TailArguments, run: &StoredRun, output: &mut Outpu
     let mut followed: BTreeMap<u32, FollowedFile> = BTreeMap::new();
     let mut life = (run.state, run.manifest.attempts.len());
     let mut newest = Vec::new();
+    let mut outcome = Outcome::Done;
     for (rank, path) in run.text_files()? {
         let mut file = FollowedFile::at_end_of(&path);
+        if let Some(obstacle) = file.obstacle() {
+            let name = path.to_string_lossy();
+            output.problem(Some(&name), &format!("cannot read {}: {obstacle}", to_one_line(&name)));
+            outcome = Outcome::DoneInPart;
+        }
         newest.extend(read_lines(&mut file, rank));
         followed.insert(rank, file);
     }
@@ -41,7 +48,7 @@ pub(super) fn run(arguments: &TailArguments, run: &StoredRun, output: &mut Outpu
             is_read &= output.print(&change, &json!({"event": change}))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// Returns the lines that have come to the file of a rank.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use logcore::{AlertLevel, RunState, StoredRow};
 use logcore_health::INCIDENTS_FOLDER;
 use logcore_health::event::{Event, HealthKind};
@@ -85,12 +85,15 @@ impl Watch {
     fn look(&mut self, run: &StoredRun, arguments: &WatchArguments) -> Result<Option<Seen>> {
         let waits_for = |event: WatchedEvent| arguments.until.contains(&event);
         let not_a_number = self.read_rows(run)?;
-        if let Some(details) = not_a_number.filter(|_| waits_for(WatchedEvent::Nan)) {
-            return Ok(Some(Seen {
-                event: "nan",
-                code: 13,
-                details,
-            }));
+        if waits_for(WatchedEvent::Nan) {
+            if let Some(details) = not_a_number {
+                return Ok(Some(Seen {
+                    event: "nan",
+                    code: 13,
+                    details,
+                }));
+            }
+            self.check_rows_are_read(run)?;
         }
         if let Some((event, code)) = end_of(run.state).filter(|_| waits_for(WatchedEvent::End)) {
             let mut details = json!({"exit_code": run.manifest.exit_code});
@@ -134,6 +137,17 @@ impl Watch {
             });
         }
         Ok(not_a_number)
+    }
+
+    /// Fails if rows are not read: silence would pass for numbers.
+    fn check_rows_are_read(&self, run: &StoredRun) -> Result<()> {
+        for (rank, rows) in &self.rows {
+            if let Some(obstacle) = rows.obstacle() {
+                let dir = run.dir.display();
+                bail!("cannot watch the rows of rank {rank} in {dir}: {obstacle}. Watch for other events with --until");
+            }
+        }
+        Ok(())
     }
 
     /// Reads what the ranks say of themselves. The times of other machines are compared with each
