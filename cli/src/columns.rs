@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use console::Color;
 use regex_lite::Regex;
 use serde_json::Value;
@@ -113,8 +113,75 @@ impl RunColumn {
     }
 
     pub(crate) fn is_number(&self) -> bool {
-        !["id", "name", "dir", "state", "wandb_url", "resumed_from"].contains(&self.name())
+        self.kind() != ColumnKind::Text
     }
+
+    fn kind(&self) -> ColumnKind {
+        match self.name() {
+            "id" | "name" | "dir" | "state" | "wandb_url" | "resumed_from" => ColumnKind::Text,
+            "age" | "duration" => ColumnKind::Duration,
+            "started" | "ended" => ColumnKind::Time,
+            name if name.starts_with("config.") => ColumnKind::Any,
+            _ => ColumnKind::Number,
+        }
+    }
+}
+
+/// The kind of the values in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ColumnKind {
+    Text,
+    Number,
+    /// Seconds.
+    Duration,
+    /// Seconds since 1970.
+    Time,
+    /// A number in one run, and perhaps a text in another.
+    Any,
+}
+
+impl ColumnKind {
+    /// Reads the value of a condition on a column that has numbers only; `None` if it is none.
+    fn parse_number(self, text: &str) -> Option<f64> {
+        let number = text.parse().ok();
+        match self {
+            Self::Duration => number
+                .or_else(|| parse_duration(text))
+                .filter(|number| number.is_finite()),
+            Self::Time => number.or_else(|| parse_date(text)).filter(|number| number.is_finite()),
+            _ => number,
+        }
+    }
+
+    /// Returns the remedy for a value that is no number.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Duration => "Write a number of seconds, or a time such as 90s, 10m, 12h or 30d",
+            Self::Time => {
+                "Write a date such as 2026-01-31 or 2026-01-31T12:00:00, in local time, or seconds since 1970"
+            }
+            _ => "Write a number, such as 1000 or 1e-4",
+        }
+    }
+}
+
+/// Reads a number with one of the units of `--older-than`; returns seconds.
+fn parse_duration(text: &str) -> Option<f64> {
+    let units = [('s', 1.0), ('m', 60.0), ('h', 3600.0), ('d', 86400.0)];
+    let with_unit = units
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+    with_unit.and_then(|(number, factor)| Some(number.parse::<f64>().ok()? * factor))
+}
+
+/// Reads a date, with or without a time of day: a local one, unless the text has an offset or `Z`.
+/// Returns seconds since 1970.
+pub(crate) fn parse_date(text: &str) -> Option<f64> {
+    let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        logcore::local_time_zone().to_timestamp(civil).ok()
+    })?;
+    Some(timestamp.as_microsecond() as f64 / 1e6)
 }
 
 /// Returns the value at a path of names with dots between them, which may be in the names, too.
@@ -219,7 +286,15 @@ pub(crate) struct Condition {
     column: RunColumn,
     operator: &'static str,
     value: String,
-    pattern: Option<Regex>,
+    operand: Operand,
+}
+
+/// The value of a condition, as the column needs it.
+enum Operand {
+    Pattern(Regex),
+    Number(f64),
+    /// A text, and a number beside one.
+    Text,
 }
 
 impl Condition {
@@ -238,16 +313,35 @@ impl Condition {
                 OPERATORS.join(" ")
             );
         };
-        let value = text[at + operator.len()..].trim().to_owned();
-        let pattern = match operator {
-            "~" => Some(Regex::new(&value).with_context(|| format!("cannot read the pattern `{value}`"))?),
-            _ => None,
+        let rest = &text[at + operator.len()..];
+        // A pattern may begin with the sign.
+        ensure!(
+            operator == "~" || !rest.starts_with('='),
+            "cannot read the condition `{text}`: `{operator}=` is no operator. Write {operator}"
+        );
+        let column = RunColumn::parse(&text[..at])?;
+        let value = rest.trim().to_owned();
+        let operand = match (operator, column.kind()) {
+            ("~", _) => {
+                Operand::Pattern(Regex::new(&value).with_context(|| format!("cannot read the pattern `{value}`"))?)
+            }
+            (_, ColumnKind::Text | ColumnKind::Any) => Operand::Text,
+            (_, kind) => {
+                let number = kind.parse_number(&value).with_context(|| {
+                    let name = column.name();
+                    format!(
+                        "cannot compare the column {name} with `{value}`: it is no number. {}",
+                        kind.remedy()
+                    )
+                })?;
+                Operand::Number(number)
+            }
         };
         Ok(Self {
-            column: RunColumn::parse(&text[..at])?,
+            column,
             operator,
             value,
-            pattern,
+            operand,
         })
     }
 
@@ -263,13 +357,19 @@ impl Condition {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        if let Some(pattern) = &self.pattern {
-            return pattern.is_match(&text);
-        }
-        let numbers = value.as_f64().zip(self.value.parse::<f64>().ok());
-        let order = match numbers {
-            Some((own, other)) => own.partial_cmp(&other),
-            None => Some(text.as_str().cmp(&self.value)),
+        let order = match &self.operand {
+            Operand::Pattern(pattern) => return pattern.is_match(&text),
+            // The files have `NaN` and infinities as texts.
+            Operand::Number(other) => match value.as_f64().or_else(|| text.parse().ok()) {
+                Some(own) if own.is_nan() && other.is_nan() => Some(Ordering::Equal),
+                own => own.and_then(|own| own.partial_cmp(other)),
+            },
+            Operand::Text => match (value.as_f64(), self.value.parse()) {
+                (Some(own), Ok(other)) => own.partial_cmp(&other),
+                // As texts, 500 would be greater than `1k`.
+                (Some(_), Err(_)) => None,
+                (None, _) => Some(text.as_str().cmp(&self.value)),
+            },
         };
         match self.operator {
             "=" => order == Some(Ordering::Equal),
@@ -328,7 +428,13 @@ mod tests {
         let entry = entry(json!({
             "state": "killed",
             "config": {"lr": 1e-4, "model": {"name": "vit-b"}, "a.b": 3},
-            "summary": {"val/loss": {"min": 0.25}, "x.y": {"last": 2}},
+            "summary": {
+                "val/loss": {"min": 0.25},
+                "x.y": {"last": 2},
+                "nan": {"last": "NaN"},
+                "inf": {"last": "Infinity"},
+            },
+            "last_step": 500,
         }));
         for (condition, holds) in [
             ("state = killed", true),
@@ -342,8 +448,49 @@ mod tests {
             ("summary.x.y.last <= 1", false),
             ("summary.none.last < 1", false),
             ("summary.none.last != 1", true),
+            ("summary.nan.last = NaN", true),
+            ("summary.nan.last > 1", false),
+            ("summary.inf.last > 1", true),
+            ("config.lr > 1k", false),
+            ("config.lr < 1k", false),
+            ("config.model.name > vit-a", true),
+            ("config.model.name > 5", true),
+            ("config.model.name = =x", false),
+            ("last_step > 1000", false),
+            ("last_step < 1e3", true),
         ] {
             assert_eq!(Condition::parse(condition).unwrap().holds(&entry), holds, "{condition}");
+        }
+    }
+
+    #[test]
+    fn times_in_conditions_are_durations_and_dates() {
+        let now = logcore::epoch_seconds(SystemTime::now());
+        // 2023-11-14 22:13:20 UTC: on the 14th or 15th in every time zone.
+        let old = entry(json!({"started": 1_700_000_000.0, "ended": 1_700_000_090.0, "duration": 90.0}));
+        let young = entry(json!({"started": now - 3600.0}));
+        for (condition, of_old, of_young) in [
+            ("age > 30d", true, false),
+            ("age < 2h", false, true),
+            ("age > 59m", true, true),
+            ("age >= 1800", true, true),
+            ("duration = 90s", true, false),
+            ("duration = 1.5m", true, false),
+            ("duration != 90", false, true),
+            ("started < 2026-01-01", true, false),
+            ("started > 2023-11-13", true, true),
+            ("started >= 2023-11-16", false, true),
+            ("started = 2023-11-14T22:13:20Z", true, false),
+            ("ended > 2023-11-14T22:14Z", true, false),
+            ("ended <= 2023-11-16 12:00", true, false),
+            ("ended < 1700000091", true, false),
+        ] {
+            let condition = Condition::parse(condition).unwrap();
+            assert_eq!(
+                (condition.holds(&old), condition.holds(&young)),
+                (of_old, of_young),
+                "{condition:?}"
+            );
         }
     }
 
@@ -354,6 +501,25 @@ mod tests {
             ("colour = red", "one of id, name"),
             ("summary.loss = 1", ".last"),
             ("name ~ (", "pattern"),
+            ("state == killed", "`==` is no operator. Write ="),
+            ("state !== killed", "`!==` is no operator. Write !="),
+            (
+                "last_step > 1k",
+                "the column last_step with `1k`: it is no number. Write a number",
+            ),
+            ("rows =", "the column rows with ``"),
+            ("summary.loss.last < low", "the column summary.loss.last with `low`"),
+            (
+                "age > 3w",
+                "the column age with `3w`: it is no number. Write a number of seconds, or a time such as 90s",
+            ),
+            ("duration < 2026-01-01", "such as 90s"),
+            ("age > inf", "such as 90s"),
+            (
+                "started < 30d",
+                "the column started with `30d`: it is no number. Write a date such as 2026-01-31",
+            ),
+            ("ended < 2026-13-01", "Write a date"),
         ] {
             let error = format!("{:#}", Condition::parse(condition).unwrap_err());
             assert!(error.contains(part), "{error}");

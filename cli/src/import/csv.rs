@@ -11,6 +11,7 @@ use csv_core::ReadRecordResult;
 use logcore::MetricValue;
 
 use super::{MAX_METRICS, MAX_NAMED, RunImporter, SourceFacts, TakenNames, row_name};
+use crate::columns::parse_date;
 
 /// Longest line.
 const MAX_LINE: usize = 64 << 20;
@@ -214,11 +215,7 @@ fn parse_time(field: &[u8]) -> Option<f64> {
         };
         return (seconds >= 0.0 && seconds.is_finite()).then_some(seconds);
     }
-    let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-        logcore::local_time_zone().to_timestamp(civil).ok()
-    })?;
-    Some(timestamp.as_microsecond() as f64 / 1e6).filter(|seconds| *seconds >= 0.0)
+    parse_date(text).filter(|seconds| *seconds >= 0.0)
 }
 
 /// The lines of a table. The longest line has 64 MiB, however long the file is.

@@ -86,6 +86,39 @@ fn all_criteria_hold_for_a_run_that_is_deleted() {
 }
 
 #[test]
+fn conditions_on_times_choose_by_the_clock() {
+    let folder = runs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    write_run(folder.path(), "young", "finished", now - 3600);
+    let chosen = |condition: &str| {
+        let pruned = json(folder.path(), &["prune", "--where", condition, "--dry-run"]);
+        let runs = pruned["pruned"].as_array().unwrap().iter();
+        let mut ids: Vec<_> = runs.map(|run| run["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids.join(" ")
+    };
+    assert_eq!(chosen("age > 30d"), "a b c d");
+    assert_eq!(chosen("age <= 30d"), "young");
+    assert_eq!(chosen("started < 2026-01-01"), "a b c d");
+    assert_eq!(chosen("ended > 1970-01-01T00:50:05"), "d young");
+    assert_eq!(chosen("ended >= 1970-01-01 00:50:05"), "c d young");
+    assert_eq!(chosen("duration >= 5s"), "a b c d young");
+    assert_eq!(chosen("last_step < 1000"), "a b c d young");
+    for (condition, part) in [
+        ("last_step > 1k", "cannot compare the column last_step with `1k`"),
+        ("age > 3w", "such as 90s, 10m, 12h or 30d"),
+        ("started < yesterday", "such as 2026-01-31"),
+        ("state == finished", "Write ="),
+        ("state !== finished", "Write !="),
+    ] {
+        let refused = logcore(folder.path(), &["prune", "--where", condition, "--yes"]);
+        assert_eq!(refused.status.code(), Some(2), "{condition}");
+        assert!(error(&refused).contains(part), "{}", error(&refused));
+    }
+    assert_eq!(left(folder.path()), "a b c d young");
+}
+
+#[test]
 fn without_a_criterion_or_a_yes_nothing_is_deleted() {
     let folder = runs();
     for (arguments, part) in [
