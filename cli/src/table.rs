@@ -1,6 +1,6 @@
 //! Tables whose columns are aligned and fit the window.
 
-use std::fmt::Write as _;
+use std::iter::repeat_n;
 
 use console::{measure_text_width, truncate_str};
 
@@ -28,6 +28,10 @@ const GAP: usize = 2;
 
 /// A column is not cut below this width.
 const MIN_WIDTH: usize = 8;
+
+/// Widest column where there is no window. A longer cell stays whole and is out of line, so that one
+/// cell of a megabyte does not add a megabyte of spaces to every other row.
+const MAX_WIDTH: usize = 1000;
 
 impl Column {
     pub(crate) fn left(name: impl Into<String>) -> Self {
@@ -86,9 +90,9 @@ impl Table {
         self.rows.push(cells.into_iter().map(one_line).collect());
     }
 
-    /// Returns the lines, no wider than `width`.
-    pub(crate) fn format(&self, width: Option<usize>, has_colors: bool) -> Vec<String> {
-        let (shown, widths) = self.fit(width);
+    /// Returns the lines, no wider than the window; whole cells if there is none.
+    pub(crate) fn format(&self, window: Option<usize>, has_colors: bool) -> Vec<String> {
+        let (shown, widths) = self.fit(window);
         let style = |text: &str, color: Option<console::Color>, is_header: bool| {
             let style = console::Style::new().force_styling(has_colors);
             let style = color.map_or(style.clone(), |color| style.clone().fg(color));
@@ -99,13 +103,18 @@ impl Table {
             let mut line = String::new();
             for (at, (column, width)) in shown.iter().zip(&widths).enumerate() {
                 let (text, color) = cell(*column);
-                let text = truncate_str(&text, *width, "…");
+                let text = match window {
+                    Some(_) => truncate_str(&text, *width, "…"),
+                    None => text.into(),
+                };
                 let space = width.saturating_sub(measure_text_width(&text));
                 let is_last = at + 1 == shown.len();
                 let before = if self.columns[*column].is_right { space } else { 0 };
                 let after = if is_last { 0 } else { space - before + GAP };
-                let styled = style(&text, color, is_header);
-                let _ = write!(line, "{:before$}{styled}{:after$}", "", "");
+                // A width in `format!` panics above 65,535.
+                line.extend(repeat_n(' ', before));
+                line.push_str(&style(&text, color, is_header));
+                line.extend(repeat_n(' ', after));
             }
             line.trim_end().to_owned()
         };
@@ -118,17 +127,15 @@ impl Table {
     }
 
     /// Returns the columns that have room, with their widths.
-    fn fit(&self, width: Option<usize>) -> (Vec<usize>, Vec<usize>) {
+    fn fit(&self, window: Option<usize>) -> (Vec<usize>, Vec<usize>) {
         let natural = |column: usize| {
             let cells = self.rows.iter().map(|row| measure_text_width(&row[column].text));
-            cells
-                .chain([measure_text_width(&self.columns[column].name)])
-                .max()
-                .unwrap_or(0)
+            let widest = cells.chain([measure_text_width(&self.columns[column].name)]).max();
+            widest.unwrap_or(0).min(window.unwrap_or(MAX_WIDTH))
         };
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let mut widths: Vec<usize> = shown.iter().map(|column| natural(*column)).collect();
-        let Some(width) = width else { return (shown, widths) };
+        let Some(width) = window else { return (shown, widths) };
         let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         while total(&widths) > width
             && let Some(at) = shown.iter().rposition(|column| self.columns[*column].is_optional)
@@ -183,6 +190,21 @@ mod tests {
         let narrow = table().format(Some(20), false);
         assert_eq!(narrow[2], "a long name…  100000");
         assert!(narrow.iter().all(|line| measure_text_width(line) <= 20));
+    }
+
+    #[test]
+    fn a_long_cell_is_whole_and_widens_no_other_row_without_bound() {
+        let long = "x".repeat(70_000);
+        let mut table = Table::new(vec![Column::left("name"), Column::right("steps")]);
+        table.row(["a".into(), "12".into()]);
+        table.row([long.as_str().into(), "100000".into()]);
+        let lines = table.format(None, false);
+        assert_eq!(lines[2], format!("{long}  100000"));
+        assert_eq!(lines[1], format!("a{}12", " ".repeat(MAX_WIDTH - 1 + GAP + 4)));
+        let wide = table.format(Some(80_000), false);
+        assert_eq!(wide[1].len(), wide[2].len());
+        let narrow = table.format(Some(20), false);
+        assert_eq!(narrow[2], "xxxxxxxxxxx…  100000");
     }
 
     #[test]

@@ -181,6 +181,26 @@ fn tables_look_right_in_narrow_and_wide_windows() {
 }
 
 #[test]
+fn a_very_long_value_fits_every_table() {
+    let folder = runs();
+    let long = "x".repeat(70_000);
+    let config = format!(r#"{{"config":{{"prompt":"{long}"}}}}"#);
+    fs::write(folder.path().join("one/config.json"), config).unwrap();
+    for command in [&["ls"][..], &["compare", "one", "two"], &["show", "one"]] {
+        let shown = text(&logcore(folder.path(), command));
+        assert!(shown.contains(&long), "{command:?}");
+        assert!(
+            shown.lines().filter(|line| line.len() > 10_000).count() == 1,
+            "{command:?}"
+        );
+        let narrow = in_window(folder.path(), "80", command);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{command:?}");
+    }
+    let listed = json(folder.path(), &["ls", "--where", "id = k3v9q2ab"]);
+    assert_eq!(listed["runs"][0]["config"]["prompt"], long);
+}
+
+#[test]
 fn ls_leaves_out_and_sorts() {
     let folder = runs();
     let ids = |arguments: &[&str]| {
