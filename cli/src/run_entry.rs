@@ -49,7 +49,8 @@ impl RunEntry {
         let json = json!({
             "id": manifest.id,
             "name": manifest.name,
-            "dir": run.dir,
+            // A path that is not UTF-8 has no JSON form of its own.
+            "dir": run.dir.to_string_lossy(),
             "state": run.state.as_str(),
             "started": Some(manifest.started).filter(|started| *started > 0.0),
             "ended": manifest.ended.filter(|_| run.state != RunState::Running),

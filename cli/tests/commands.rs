@@ -458,6 +458,49 @@ fn files_that_cannot_be_read_are_no_silence() {
     assert_eq!(ended.status.code(), Some(0), "the end needs no rows");
 }
 
+// The file systems of other systems refuse such names.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_whose_names_are_not_utf_8_have_a_replacement_in_json() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let folder = runs();
+    let [raw, raw_file, raw_folder] = [&b"raw\xff"[..], b"raw\xff.out", b"raw\xff.folder"].map(OsStr::from_bytes);
+    fs::rename(folder.path().join("one"), folder.path().join(raw)).unwrap();
+    fs::write(folder.path().join("table.csv"), "step,loss\n1,0.5\n").unwrap();
+    let run = |before: &[&str], path: Option<&OsStr>, has_json: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logcore"));
+        command.args(before).args(path).current_dir(folder.path());
+        let output = command.args(has_json.then_some("--json")).output().unwrap();
+        assert!(output.status.success(), "{before:?}: {output:?}");
+        output.stdout
+    };
+    let json = |before: &[&str], path: Option<&OsStr>| -> Value {
+        run(before, path, false);
+        serde_json::from_slice(&run(before, path, true)).unwrap()
+    };
+    let shown = "raw\u{fffd}";
+    let is_shown = |path: &Value| path.as_str().is_some_and(|path| path.contains(shown));
+    let id = "id = k3v9q2ab";
+    assert!(is_shown(&json(&["ls", "--where", id], None)["runs"][0]["dir"]));
+    assert!(is_shown(&json(&["show", "k3v9q2ab"], None)["runs"][0]["dir"]));
+    assert!(is_shown(&json(&["compare", "two", "k3v9q2ab"], None)["runs"][1]["dir"]));
+    let pruned = json(&["prune", "--where", id, "--dry-run"], None);
+    assert!(
+        is_shown(&pruned["kept"][0]["dir"]) || is_shown(&pruned["pruned"][0]["dir"]),
+        "{pruned}"
+    );
+    assert!(is_shown(
+        &json(&["report", "two", "-o"], Some(raw_file))["report"]["path"]
+    ));
+    let exported = json(&["export", "two", "--to", "csv", "-o"], Some(raw_file));
+    assert!(is_shown(&exported["output"]), "{exported}");
+    assert!(is_shown(&json(&["man", "-o"], Some(raw_folder))["files"][0]["path"]));
+    let imported = json(&["import", "table.csv", "--log-dir"], Some(raw_folder));
+    assert!(is_shown(&imported["imported"][0]["dir"]), "{imported}");
+}
+
 #[test]
 fn wrong_arguments_and_missing_runs_are_errors_with_remedies() {
     let folder = runs();

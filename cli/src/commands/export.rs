@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use logcore_runs::{ExportFormat, RunError, StoredRun};
-use serde_json::json;
 
 use crate::arguments::{ExportArguments, ExportForm};
 use crate::output::{Outcome, Output};
@@ -43,7 +42,7 @@ fn report(rows: u64, path: &Path, output: &mut Output) -> Outcome {
         "{rows} rows in {}",
         logcore::escape::to_one_line(&path.to_string_lossy())
     ));
-    output.member("output", json!(path));
+    output.member("output", path.to_string_lossy().into());
     output.member("rows", rows.into());
     Outcome::Done
 }

@@ -118,7 +118,7 @@ fn to_json(run: &ImportedRun) -> Value {
     json!({
         "id": run.id,
         "name": run.name,
-        "dir": run.dir,
+        "dir": run.dir.to_string_lossy(),
         "rows": run.rows,
         "metrics": run.metrics,
         "lines": run.lines,

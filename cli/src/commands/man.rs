@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use logcore::escape::to_one_line;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, ManArguments};
 use crate::output::{Outcome, Output};
@@ -28,18 +28,16 @@ pub(super) fn run(arguments: &ManArguments, output: &mut Output) -> Result<Outco
         return Ok(Outcome::Done);
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let mut files = Vec::new();
+    let mut files: Vec<Value> = Vec::new();
     for command in pages(&program) {
         let path = folder.join(format!("{}.1", name_of(command)));
         let written = write(&path, &render(command)?);
         written.with_context(|| format!("cannot write {}", path.display()))?;
-        output.line(to_one_line(&path.to_string_lossy()));
-        files.push(path);
+        let path = path.to_string_lossy();
+        output.line(to_one_line(&path));
+        files.push(json!({"path": path}));
     }
-    output.member(
-        "files",
-        json!(files.iter().map(|path| json!({"path": path})).collect::<Vec<_>>()),
-    );
+    output.member("files", files.into());
     Ok(Outcome::Done)
 }
 

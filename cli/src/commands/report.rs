@@ -58,7 +58,7 @@ pub(super) fn run(
     output.member(
         "report",
         json!({
-            "path": path,
+            "path": path.to_string_lossy(),
             "bytes": facts.bytes,
             "runs": facts.runs,
             "curves": facts.curves,
