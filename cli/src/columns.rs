@@ -198,7 +198,8 @@ fn look_up<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 /// Returns the seconds since the start.
 fn age(entry: &RunEntry) -> Option<f64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
-    Some((now - entry.json["started"].as_f64()?).max(0.0))
+    let started = entry.json["started"].as_f64().filter(|started| *started <= LAST_TIME)?;
+    Some((now - started).max(0.0))
 }
 
 /// Returns the colour of a state.
@@ -266,10 +267,18 @@ pub(crate) fn format_bytes(bytes: u64) -> String {
     }
 }
 
-/// Formats a time in seconds since 1970 as local time.
+/// The last time that has a date, in seconds since 1970: the end of the year 9999, less a day for
+/// time zones.
+pub(crate) const LAST_TIME: f64 = 253_402_207_200.0;
+
+/// Formats a time in seconds since 1970 as local time; `unknown` if it has no date, as files that
+/// are damaged or written by others may have it.
 pub(crate) fn local_time(seconds: f64) -> String {
-    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    let time = jiff::Timestamp::try_from(UNIX_EPOCH + since).unwrap_or(jiff::Timestamp::MAX);
+    let since = Duration::try_from_secs_f64(seconds).ok();
+    let time = since.and_then(|since| UNIX_EPOCH.checked_add(since));
+    let Some(time) = time.and_then(|time| jiff::Timestamp::try_from(time).ok()) else {
+        return "unknown".to_owned();
+    };
     let local = jiff::ZonedDateTime::new(time, logcore::local_time_zone());
     local.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
@@ -536,6 +545,16 @@ mod tests {
         assert_eq!(shown(&entries), [Some(12), Some(5), None]);
         sort(&mut entries, "-last_step").unwrap();
         assert_eq!(shown(&entries), [Some(5), Some(12), None]);
+    }
+
+    #[test]
+    fn times_without_a_date_are_unknown() {
+        for seconds in [-1.0, 1e12, 1e15, 9.2e18, 1e19, 1e300, f64::NAN, f64::INFINITY] {
+            assert_eq!(local_time(seconds), "unknown", "{seconds}");
+        }
+        assert!(local_time(0.0).starts_with("19") && local_time(LAST_TIME).starts_with("9999-12-3"));
+        assert_eq!(jiff::Timestamp::MAX.as_second() as f64, LAST_TIME);
+        assert_eq!(age(&entry(json!({"started": 1e19}))), None);
     }
 
     #[test]

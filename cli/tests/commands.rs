@@ -385,6 +385,34 @@ fn show_prints_the_ranks_that_are_furthest_behind() {
 }
 
 #[test]
+fn times_without_a_date_are_unknown() {
+    let folder = runs();
+    let manifest = r#"{"id":"far","name":"far","started":1e19,"ended":2e19,"state":"finished",
+        "attempts":[{"started":1e19,"ended":2e19},{"started":1e300}]}"#;
+    fs::write(folder.path().join("two/run.json"), manifest).unwrap();
+    let listed = text(&logcore(
+        folder.path(),
+        &["ls", "--where", "id = far", "--columns", "id,started,ended,age"],
+    ));
+    insta::assert_snapshot!(listed, @r"
+    id   started    ended  age
+    far  unknown  unknown
+    ");
+    let shown = text(&logcore(folder.path(), &["show", "two"]));
+    assert!(shown.contains("started    unknown\n"), "{shown}");
+    let pruned = text(&logcore(folder.path(), &["prune", "--where", "id = far", "--dry-run"]));
+    assert!(pruned.contains("two"), "{pruned}");
+    for command in [
+        &["compare", "one", "two"][..],
+        &["plot", "two"],
+        &["report", "two"],
+        &["tail", "two"],
+    ] {
+        text(&logcore(folder.path(), command));
+    }
+}
+
+#[test]
 fn compare_shows_what_differs() {
     let folder = runs();
     let compared = text(&logcore(folder.path(), &["compare", "one", "two"]));

@@ -11,7 +11,7 @@ use csv_core::ReadRecordResult;
 use logcore::MetricValue;
 
 use super::{MAX_METRICS, MAX_NAMED, RunImporter, SourceFacts, TakenNames, row_name};
-use crate::columns::parse_date;
+use crate::columns::{LAST_TIME, parse_date};
 
 /// Longest line.
 const MAX_LINE: usize = 64 << 20;
@@ -82,7 +82,11 @@ pub(crate) fn read(path: &Path, importer: &mut RunImporter) -> Result<(SourceFac
                     has_own_step = true;
                 }
                 Use::Time if !field.is_empty() => {
-                    time = parse_time(field).with_context(|| format!("line {line} has a time that cannot be read"))?;
+                    time = parse_time(field).with_context(|| {
+                        format!(
+                            "line {line} has a time that cannot be read, or has no date: one before 1970 or after 9999"
+                        )
+                    })?;
                 }
                 Use::Logger => logger = std::str::from_utf8(field).ok().filter(|name| !name.is_empty()),
                 Use::Metric(name) => match parse_value(field) {
@@ -213,7 +217,7 @@ fn parse_time(field: &[u8]) -> Option<f64> {
             _ if number >= MILLISECONDS => number / 1e3,
             _ => number,
         };
-        return (seconds >= 0.0 && seconds.is_finite()).then_some(seconds);
+        return (0.0..=LAST_TIME).contains(&seconds).then_some(seconds);
     }
     parse_date(text).filter(|seconds| *seconds >= 0.0)
 }
@@ -351,7 +355,9 @@ mod tests {
         ] {
             assert_eq!(parse_time(text.as_bytes()), seconds, "{text}");
         }
-        assert_eq!(parse_time(b"yesterday"), None);
+        for text in ["yesterday", "-1", "1e19", "1e25", "nan", "inf"] {
+            assert_eq!(parse_time(text.as_bytes()), None, "{text}");
+        }
         assert_eq!(
             [&b"a;b"[..], b"a", b"\"a;b\",c", b"a\tb"].map(separator),
             [b';', b',', b',', b'\t']

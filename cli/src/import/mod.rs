@@ -27,6 +27,8 @@ use logcore::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::columns::{LAST_TIME, local_time};
+
 /// Where runs lie that are not complete.
 const IMPORTS: &str = ".logcore/imports";
 /// Most metrics of a run.
@@ -157,7 +159,7 @@ impl RunImporter {
             self.metrics <= MAX_METRICS,
             "cannot import more than {MAX_METRICS} metrics. Leave some out"
         );
-        let batch = MetricBatch::at(system_time(time), &logger, step, values);
+        let batch = MetricBatch::at(system_time(time)?, &logger, step, values);
         part.sink.metrics(&batch).context("cannot write the rows")?;
         self.rows += 1;
         if self.rows.is_multiple_of(BATCH) {
@@ -174,7 +176,7 @@ impl RunImporter {
             self.text = Some(self.build("file", &self.name)?);
         }
         if let Some(sink) = &mut self.text {
-            let record = logcore::Record::at(system_time(time), level, &self.name, text);
+            let record = logcore::Record::at(system_time(time)?, level, &self.name, text);
             sink.record(&record).context("cannot write the text")?;
             self.lines += 1;
             if self.lines.is_multiple_of(BATCH) {
@@ -190,6 +192,7 @@ impl RunImporter {
         let (first, last) = self.times.unwrap_or_default();
         let started = source.started.filter(|time| *time > 0.0).unwrap_or(first);
         let ended = source.ended.unwrap_or(last).max(started);
+        system_time(ended)?;
         let mut names: Vec<String> = self
             .loggers
             .keys()
@@ -506,21 +509,35 @@ fn folder_name(name: &str, started: f64, id: &str) -> String {
         "" => "run",
         name => name,
     };
-    let digits = crate::columns::local_time(started)
-        .replace(['-', ':'], "")
-        .replace(' ', "-");
+    let digits = local_time(started.max(0.0)).replace(['-', ':'], "").replace(' ', "-");
     format!("{name}-{digits}-{}", &id[..ID_LENGTH / 2])
 }
 
-/// Converts seconds since 1970. A time before that becomes 1970.
-fn system_time(seconds: f64) -> SystemTime {
+/// Converts seconds since 1970. A time before that becomes 1970; one without a date is an error.
+fn system_time(seconds: f64) -> Result<SystemTime> {
+    let is_known = seconds.is_nan() || seconds <= LAST_TIME;
+    ensure!(
+        is_known,
+        "cannot take over the time {seconds:e}, in seconds since 1970: it is after the year 9999. Correct it in the \
+         source"
+    );
     let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+    Ok(UNIX_EPOCH + since)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_without_a_date_is_refused() {
+        assert_eq!(system_time(1.5).unwrap(), UNIX_EPOCH + Duration::from_millis(1500));
+        assert_eq!(system_time(-1.0).unwrap(), UNIX_EPOCH);
+        for seconds in [1e12, 1e19, f64::INFINITY] {
+            let error = system_time(seconds).unwrap_err().to_string();
+            assert!(error.contains("after the year 9999. Correct it"), "{error}");
+        }
+    }
 
     #[test]
     fn names_are_plain() {

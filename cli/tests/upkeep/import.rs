@@ -32,6 +32,24 @@ fn rows(folder: &Path) -> String {
 }
 
 #[test]
+fn a_time_without_a_date_is_refused() {
+    for time in ["1e19", "1e25", "1e300"] {
+        let (folder, imported) = import("far.csv", format!("step,time,loss\n1,1,0.5\n2,{time},0.5\n"));
+        let problem = imported["problems"][0]["error"].as_str().unwrap();
+        assert!(
+            problem.contains("far.csv") && problem.contains("line 3 has a time"),
+            "{problem}"
+        );
+        assert!(problem.contains("after 9999"), "{problem}");
+        assert!(
+            names(&folder.path().join("logs"))
+                .iter()
+                .all(|name| !name.starts_with("far"))
+        );
+    }
+}
+
+#[test]
 fn a_table_becomes_a_finished_run() {
     let csv = "step,time,lr,loss\n1,1700000000,0.1,8.5\n2,1700000001.5,,nan\n3,2023-11-14T22:13:22Z,0.05,-inf\n";
     let (folder, imported) = import("first run.csv", csv);
