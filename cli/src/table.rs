@@ -3,6 +3,7 @@
 use std::iter::repeat_n;
 
 use console::{measure_text_width, truncate_str};
+use logcore::escape::to_one_line;
 
 /// Columns of a window that is too narrow for a table are left out or cut.
 pub(crate) struct Table {
@@ -74,7 +75,11 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Table {
-    pub(crate) fn new(columns: Vec<Column>) -> Self {
+    /// Makes a table without rows. The names of columns can be foreign, such as ids of runs.
+    pub(crate) fn new(mut columns: Vec<Column>) -> Self {
+        for column in &mut columns {
+            column.name = to_one_line(&column.name).into_owned();
+        }
         Self {
             columns,
             rows: Vec::new(),
@@ -84,7 +89,7 @@ impl Table {
     /// Adds a row, which has a cell for each column.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         let one_line = |cell: Cell| Cell {
-            text: logcore::escape::to_one_line(&cell.text).into_owned(),
+            text: to_one_line(&cell.text).into_owned(),
             ..cell
         };
         self.rows.push(cells.into_iter().map(one_line).collect());
@@ -209,8 +214,8 @@ mod tests {
 
     #[test]
     fn names_of_others_command_no_terminal() {
-        let mut table = Table::new(vec![Column::left("name")]);
+        let mut table = Table::new(vec![Column::left("na\u{1b}[8m\nme")]);
         table.row(["a\u{1b}[2J\nb".into()]);
-        assert_eq!(table.format(None, false)[1], r"a\x1b[2J\nb");
+        assert_eq!(table.format(None, false), [r"na\x1b[8m\nme", r"a\x1b[2J\nb"]);
     }
 }

@@ -413,6 +413,34 @@ fn times_without_a_date_are_unknown() {
 }
 
 #[test]
+fn a_run_of_others_adds_no_line_and_no_style() {
+    let folder = runs();
+    let manifest = r#"{"id":"x\nstate finished\n\u001b[8m","name":"x\nstate finished\n\u001b[8m",
+        "started":1000,"state":"killed","attempts":[{}]}"#;
+    fs::write(folder.path().join("two/run.json"), manifest).unwrap();
+    for command in [
+        &["ls"][..],
+        &["show", "two"],
+        &["compare", "one", "two"],
+        &["plot", "one", "two", "loss"],
+        &["prune", "--keep", "0", "--dry-run"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_logcore"))
+            .args(command)
+            .current_dir(folder.path())
+            .env("COLUMNS", "200")
+            .output()
+            .unwrap();
+        let shown = text(&output);
+        assert!(shown.contains(r"x\nstate finished\n\x1b[8m"), "{command:?}: {shown}");
+        assert!(
+            !shown.contains("\nstate finished") && !shown.contains('\u{1b}'),
+            "{command:?}: {shown}"
+        );
+    }
+}
+
+#[test]
 fn compare_shows_what_differs() {
     let folder = runs();
     let compared = text(&logcore(folder.path(), &["compare", "one", "two"]));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use console::{Color, Style};
-use logcore::escape::to_short_line;
+use logcore::escape::{to_one_line, to_short_line};
 use logcore_runs::{Curve, CurvePoint, StoredRun, find_run};
 use serde_json::{Value, json};
 
@@ -182,7 +182,7 @@ fn print(metric: &str, curves: &[PlottedCurve], width: usize, height: usize, out
             output.line(format!(
                 "{:>9} {mark} {} {}",
                 "",
-                curve.label,
+                to_one_line(&curve.label),
                 newest.unwrap_or_default()
             ));
         }
