@@ -20,7 +20,7 @@ pub(super) fn run(log_dir: &Path, run: &str, out: Option<&Path>, output: &mut Ou
     let mut files: Vec<Value> = Vec::new();
     for file in merged.files {
         output.line(&file);
-        files.push(json!({"path": file.path, "text": file.to_string()}));
+        files.push(json!({"path": file.path.to_string_lossy(), "text": file.to_string()}));
     }
     output.member("files", files.into());
     Ok(Outcome::Done)

@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &WatchArguments, run: &StoredRun, output: &mut Outp
         }
         thread::sleep(INTERVAL);
     };
-    let mut object = json!({"event": seen.event, "id": run.manifest.id, "dir": run.dir});
+    let mut object = json!({"event": seen.event, "id": run.manifest.id, "dir": run.dir.to_string_lossy()});
     add_members(&mut object, &seen.details);
     output.print_object(&object)?;
     Ok(Outcome::Seen(seen.code))
@@ -201,7 +201,7 @@ impl Watch {
         let incident = stall
             .incident
             .as_ref()
-            .map(|name| run.dir.join(INCIDENTS_FOLDER).join(name));
+            .map(|name| run.dir.join(INCIDENTS_FOLDER).join(name).to_string_lossy().into_owned());
         let mut details = json!({
             "time": stall.time,
             "step": stall.step,
