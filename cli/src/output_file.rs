@@ -1,6 +1,5 @@
 //! The file that a user names for the output of a command.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, FileType};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -108,7 +107,7 @@ fn is_of_system(path: &Path) -> bool {
 /// at will.
 fn is_of_run(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name != "report.html" && is_run_file(name, &BTreeSet::new()) && folder_of(path).join(RunManifest::FILE).is_file()
+    name != "report.html" && is_run_file(name) && folder_of(path).join(RunManifest::FILE).is_file()
 }
 
 fn folder_of(path: &Path) -> &Path {

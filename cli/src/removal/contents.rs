@@ -1,10 +1,12 @@
 //! The content of a run's folder: what logcore and W&B have written there, and what they have not.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use logcore::files::{EntryKind, Folder, FolderEntry};
+use logcore::log::Level;
 use logcore::{FileRank, RunManifest};
 use logcore_health::{EVENTS_FILE, INCIDENTS_FOLDER, RANKS_FOLDER};
 use serde_json::Value;
@@ -74,10 +76,17 @@ const TENSORBOARD_FILE: &str = "events.out.tfevents.";
 const WANDB_FOLDERS: [&str; 4] = ["files", "artifacts", "logs", "tmp"];
 /// Deepest folder that is looked into: each level has an open descriptor.
 const MAX_DEPTH: usize = 32;
+/// Most bytes of a file that are read to find out how it begins.
+const MAX_HEAD: u64 = 256;
+/// Characters of a time up to its seconds.
+const STAMP: usize = 19;
+/// Characters of the column with the level.
+const LEVEL: usize = 5;
 /// Most bytes of the file with the progress of a delivery.
 const MAX_PROGRESS: u64 = 16 << 20;
 
-/// Looks into the folder of a run. `texts` are the names of text files, beside the usual one.
+/// Looks into the folder of a run. `texts` are the names that text files may have, beside the usual
+/// one.
 pub(super) fn scan(run: &Folder, texts: &BTreeSet<String>) -> io::Result<RunContents> {
     let mut contents = RunContents::default();
     scan_folder(run, Place::Run, Path::new(""), texts, &mut contents)?;
@@ -93,7 +102,7 @@ fn scan_folder(
 ) -> io::Result<()> {
     for entry in folder.entries()? {
         let entry_path = path.join(&entry.name);
-        match place.part(&entry, texts) {
+        match place.part(folder, &entry, texts) {
             Some(Part::File) => {
                 contents.bytes += entry.bytes;
                 let is_unsent = match place {
@@ -127,7 +136,7 @@ pub(super) fn delete(run: &Folder, texts: &BTreeSet<String>) -> io::Result<()> {
 fn delete_in(folder: &Folder, place: Place, depth: usize, texts: &BTreeSet<String>) -> io::Result<()> {
     for entry in folder.entries()? {
         let name = Path::new(&entry.name);
-        let deleted = match place.part(&entry, texts) {
+        let deleted = match place.part(folder, &entry, texts) {
             Some(Part::File) => folder.remove_file(name),
             Some(Part::Folder(within)) if depth < MAX_DEPTH => {
                 delete_in(&folder.folder(name)?, within, depth + 1, texts)?;
@@ -146,7 +155,7 @@ fn delete_in(folder: &Folder, place: Place, depth: usize, texts: &BTreeSet<Strin
 
 impl Place {
     /// Tells what an entry of this folder is; `None` if logcore does not write such a thing.
-    fn part(self, entry: &FolderEntry, texts: &BTreeSet<String>) -> Option<Part> {
+    fn part(self, folder: &Folder, entry: &FolderEntry, texts: &BTreeSet<String>) -> Option<Part> {
         let name = entry.name.to_str();
         if self == Self::Files {
             // Names come from the user's program here, and need not be text.
@@ -168,7 +177,10 @@ impl Place {
             },
             (Self::Run, _) if is_temporary(name) => Some(Part::File),
             (Self::Run, _) if name.starts_with(HIDDEN) => Some(Part::Ring),
-            (Self::Run, _) => is_run_file(name, texts).then_some(Part::File),
+            (Self::Run, EntryKind::File) if is_text_file(name, texts) => {
+                begins_as_text(folder, entry).then_some(Part::File)
+            }
+            (Self::Run, _) => is_run_file(name).then_some(Part::File),
             (Self::Wandb, EntryKind::Folder) => {
                 let is_run = name.starts_with("run-") || name.starts_with("offline-run-");
                 is_run.then_some(Part::Folder(Self::WandbRun))
@@ -188,24 +200,78 @@ impl Place {
     }
 }
 
-/// Returns `true` for a file that logcore writes into the folder of a run. `texts` are the names of
-/// text files, beside the usual one.
-pub(crate) fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
+/// Returns `true` for a file that logcore writes into the folder of a run, apart from text files
+/// with other names than the usual one.
+pub(crate) fn is_run_file(name: &str) -> bool {
     let is_lock = name
         .strip_prefix(RunManifest::LOCK)
         .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));
-    if is_lock || name == RunManifest::STOP_FILE || MLFLOW.contains(&name) {
-        return true;
-    }
+    is_lock || name == RunManifest::STOP_FILE || MLFLOW.contains(&name) || has_form(name, |name| FILES.contains(&name))
+}
+
+/// Returns `true` for the name of a file that may be a text file of the run.
+fn is_text_file(name: &str, texts: &BTreeSet<String>) -> bool {
+    !is_run_file(name) && has_form(name, |name| texts.contains(name))
+}
+
+/// Returns `true` for a known name, and for the names that other ranks, a rotation and
+/// `logcore merge`, which writes beside the files that it has merged, make of a known one.
+fn has_form(name: &str, is_known: impl Fn(&str) -> bool) -> bool {
     let name = match name.rsplit_once('.') {
         Some((rest, number)) if is_number(number) => rest,
         _ => name,
     };
     let first = FileRank::parse(name).map(|(first, _)| first);
     let name = first.unwrap_or_else(|| name.to_owned());
-    let is_known = |name: &str| FILES.contains(&name) || texts.contains(name);
-    // `logcore merge` writes beside the files that it has merged.
     is_known(&name) || is_known(&name.replacen(".merged.", ".", 1))
+}
+
+/// Returns `true` for a file that is empty, or begins with a line of logcore.
+fn begins_as_text(folder: &Folder, entry: &FolderEntry) -> bool {
+    let read = folder.open_file(Path::new(&entry.name)).and_then(read_head);
+    read.is_ok_and(|head| head.is_empty() || is_record(&head))
+}
+
+/// Returns the beginning of a file.
+fn read_head(file: File) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    file.take(MAX_HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Returns `true` for the beginning of a line of logcore's formatters: `plain`, `colored`, `json`
+/// or `logfmt`. A line of another formatter cannot be told from what others write.
+fn is_record(head: &[u8]) -> bool {
+    let is_stamp = |stamp: &str, between: char| {
+        let has_form = |(at, c): (usize, char)| match at {
+            4 | 7 => c == '-',
+            10 => c == between,
+            13 | 16 => c == ':',
+            _ => c.is_ascii_digit(),
+        };
+        stamp.chars().count() == STAMP && stamp.chars().enumerate().all(has_form)
+    };
+    let head = String::from_utf8_lossy(head);
+    if let Some(rest) = head.strip_prefix("time=") {
+        return rest.get(..STAMP).is_some_and(|stamp| is_stamp(stamp, 'T')) && rest.contains(" level=");
+    }
+    if let Some(rest) = head.strip_prefix("{\"time\":") {
+        return rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(",\"level\":\"");
+    }
+    let line = without_colors(&head);
+    let mut columns = line.split(" | ");
+    let stamp = columns.next().and_then(|stamp| stamp.get(..STAMP));
+    let is_level = |column: &str| column.trim_end().parse::<Level>().is_ok() && column.len() == LEVEL;
+    stamp.is_some_and(|stamp| is_stamp(stamp, ' ')) && columns.next().is_some_and(is_level)
+}
+
+/// Removes the codes of colors.
+fn without_colors(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + part.split_once('m').map_or("", |(_, rest)| rest)
+    })
 }
 
 /// Returns `true` for the name of a file that is about to replace another.
@@ -291,7 +357,7 @@ mod tests {
             ".lock.rank17",
             "STOP",
         ] {
-            assert!(is_run_file(own, &texts), "{own}");
+            assert!(is_run_file(own) || is_text_file(own, &texts), "{own}");
         }
         for foreign in [
             "model.pt",
@@ -304,10 +370,36 @@ mod tests {
             "stop",
             "",
         ] {
-            assert!(!is_run_file(foreign, &texts), "{foreign}");
+            assert!(!is_run_file(foreign) && !is_text_file(foreign, &texts), "{foreign}");
         }
         assert!(is_temporary(".logcore-0123456789abcdef.tmp") && !is_temporary(".logcore-latest.tmp"));
     }
+
+    #[test]
+    fn lines_of_each_formatter_are_told_from_others() {
+        for own in [
+            "2026-11-23 14:48:15.123 | INFO  | trainer | Starting",
+            "2026-11-23 14:48:15 | ERROR | trainer | Starting",
+            "\u{1b}[2m2026-11-23 14:48:15.123\u{1b}[0m\u{1b}[2m | \u{1b}[0m\u{1b}[33mWARN \u{1b}[0m\u{1b}[2m | \u{1b}[0m",
+            "{\"time\":1763909295.123,\"level\":\"INFO\",\"logger\":\"trainer\"",
+            "time=2026-11-23T14:48:15.123+00:00 level=info logger=trainer",
+        ] {
+            assert!(is_record(own.as_bytes()), "{own}");
+        }
+        for foreign in [
+            "",
+            "notes",
+            "PK\u{3}\u{4}",
+            "2026-11-23 14:48:15,123 - root - INFO - epoch 1",
+            "2026-11-23 | INFO  | a table",
+            "2026-11-23 14:48:15.123 | hello | INFO ",
+            "{\"time\":1763909295.123,\"loss\":0.5}",
+            "time=12 level=info",
+        ] {
+            assert!(!is_record(foreign.as_bytes()), "{foreign}");
+        }
+    }
+
     #[test]
     fn what_waits_for_a_server_is_unsent() {
         let root = tempfile::tempdir().unwrap();

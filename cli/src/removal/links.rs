@@ -6,16 +6,25 @@ use std::path::Path;
 
 /// Name of the link to the newest run.
 const LATEST: &str = "latest";
+/// Files that have a link beside the text files.
+#[cfg(unix)]
+const LINKED: [&str; 3] = ["config.json", "metrics.jsonl", "summary.json"];
 /// Name of `latest` while it is replaced; the next start of a run removes one that was left.
 #[cfg(unix)]
 const UNPLACED: &str = ".logcore-latest.tmp";
 
-/// Returns the names of the files that have a link in `log_dir`: the text files of all loggers are
-/// among them, whatever their names are.
-pub(super) fn linked_files(log_dir: &Path) -> BTreeSet<String> {
+/// Returns the names in `log_dir` that may be those of the text files of all loggers: they have a
+/// link as logcore makes one, and end as text files do. A user may make such a link to a file of
+/// another kind, too, so that a name alone makes no file one of logcore.
+pub(super) fn linked_texts(log_dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(log_dir).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| is_ours(log_dir, name)).collect()
+    names.filter(|name| is_text(name) && is_ours(log_dir, name)).collect()
+}
+
+fn is_text(name: &str) -> bool {
+    let extension = Path::new(name).extension();
+    extension.is_some_and(|extension| extension == "log" || extension == "txt")
 }
 
 /// Returns `true` for a link to the file of the same name in the newest run's folder.
@@ -48,7 +57,9 @@ pub(super) fn mend(log_dir: &Path, newest: Option<&OsStr>) {
         // Fails if a run has begun and made the link.
         Some(target) => drop(symlink(target, &link)),
         None => {
-            for name in linked_files(log_dir) {
+            let others = LINKED.map(str::to_owned).into_iter();
+            let names = others.filter(|name| is_ours(log_dir, name));
+            for name in names.chain(linked_texts(log_dir)) {
                 let _ = fs::remove_file(log_dir.join(name));
             }
         }

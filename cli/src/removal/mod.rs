@@ -27,7 +27,7 @@ use self::contents::{RunContents, scan};
 pub(crate) struct RunRemover {
     log_dir: PathBuf,
     folder: Folder,
-    /// Names of text files, beside the usual one.
+    /// Names that text files may have, beside the usual one.
     texts: BTreeSet<String>,
     /// `true` if a W&B run may be deleted that the server does not have.
     allows_unsent: bool,
@@ -75,7 +75,7 @@ impl RunRemover {
         Ok(Self {
             log_dir: log_dir.to_owned(),
             folder,
-            texts: links::linked_files(log_dir),
+            texts: links::linked_texts(log_dir),
             allows_unsent,
         })
     }

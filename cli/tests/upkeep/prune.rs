@@ -338,8 +338,12 @@ mod unix {
             symlink(Path::new("latest").join(name), log_dir.join(name)).unwrap();
         }
         symlink("elsewhere", log_dir.join("summary.json")).unwrap();
-        // The text file of a second logger, which its link tells.
-        fs::write(log_dir.join("d/eval.txt"), "text").unwrap();
+        // The text file of a second logger, which its link and its first line tell.
+        fs::write(
+            log_dir.join("d/eval.txt"),
+            "2026-11-23 14:48:15.123 | INFO  | eval | text\n",
+        )
+        .unwrap();
         text(&logcore(log_dir, &["prune", "--where", "id = d", "--yes"]));
         assert_eq!(latest(), Some(PathBuf::from("c")));
         assert_eq!(fs::read_to_string(log_dir.join("training.log")).unwrap(), "line\n");
@@ -347,6 +351,41 @@ mod unix {
         assert_eq!(latest(), Some(PathBuf::from("c")));
         text(&logcore(log_dir, &["prune", "--keep", "0", "--yes"]));
         assert_eq!(left(log_dir), "summary.json", "links to nothing are gone");
+    }
+
+    /// A link that a user has made as logcore makes one does not make a checkpoint a file of
+    /// logcore.
+    #[test]
+    fn what_a_link_of_the_user_names_stays() {
+        let folder = runs();
+        let log_dir = folder.path();
+        symlink("d", log_dir.join("latest")).unwrap();
+        for name in ["checkpoint", "notes.txt", "best.log"] {
+            symlink(Path::new("latest").join(name), log_dir.join(name)).unwrap();
+        }
+        for (run, file) in [
+            ("a", "checkpoint"),
+            ("b", "checkpoint.1"),
+            ("c", "notes.txt"),
+            ("d", "best.rank3.log.1"),
+        ] {
+            fs::write(log_dir.join(run).join(file), "precious").unwrap();
+        }
+        let pruned = json(log_dir, &["prune", "--keep", "0", "--yes"]);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|id| reason(&pruned, id)),
+            ["foreign"; 4],
+            "{pruned}"
+        );
+        assert_eq!(left(log_dir), "a b best.log c checkpoint d latest notes.txt");
+        for run in ["a", "b", "c", "d"] {
+            fs::remove_dir_all(log_dir.join(run)).unwrap();
+        }
+        write_run(log_dir, "e", "finished", 5000);
+        fs::remove_file(log_dir.join("latest")).unwrap();
+        symlink("e", log_dir.join("latest")).unwrap();
+        text(&logcore(log_dir, &["prune", "--keep", "0", "--yes"]));
+        assert!(log_dir.join("checkpoint").is_symlink(), "the link is the user's");
     }
 
     #[test]
