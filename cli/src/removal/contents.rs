@@ -34,9 +34,17 @@ enum Place {
     /// The folder of one W&B run, which holds a log and the files of the run.
     WandbRun,
     TensorBoard,
+    /// The folder of the reports of bad values and stalls.
+    Incidents,
+    /// The folder of media, which holds one for each kind.
+    Media,
+    /// A folder of one kind of media, and those in it that the keys of values make.
+    MediaKind,
+    /// The folder of what each rank tells of itself.
+    Ranks,
     /// The folder of what waits for a receiver of OpenTelemetry, or for a webhook.
     Delivery,
-    /// A folder for files of any name.
+    /// A folder of W&B, for files of any name.
     Files,
 }
 
@@ -49,18 +57,17 @@ enum Part {
     Ring,
 }
 
-/// Files of a run; each rank may have one, and files may be rotated.
-const FILES: [&str; 9] = [
+/// Files of a run to which lines are appended; each rank may have one, they may be rotated, and
+/// `logcore merge` writes others beside them.
+const LINES: [&str; 5] = [
     "training.log",
     "metrics.jsonl",
     "records.jsonl",
     EVENTS_FILE,
     "media.jsonl",
-    "config.json",
-    "summary.json",
-    "report.html",
-    RunManifest::FILE,
 ];
+/// Files of a run that are written as a whole; each rank may have one.
+const WHOLE: [&str; 4] = ["config.json", "summary.json", "report.html", RunManifest::FILE];
 /// The position of a delivery to MLflow, and its lock.
 const MLFLOW: [&str; 2] = [MLFLOW_POSITION, ".mlflow.lock"];
 pub(super) const MLFLOW_POSITION: &str = "mlflow.json";
@@ -68,8 +75,10 @@ pub(super) const MLFLOW_POSITION: &str = "mlflow.json";
 const HIDDEN: &str = ".logcore-";
 /// Folders of W&B runs. A `.wandb` that is there is taken in place of `wandb`.
 const WANDB: [&str; 2] = ["wandb", ".wandb"];
-/// Folders that logcore reserves for its own files.
-const RESERVED: [&str; 3] = [INCIDENTS_FOLDER, "media", RANKS_FOLDER];
+/// Folders of media, one for each kind.
+const MEDIA_KINDS: [&str; 6] = ["images", "histogram", "table", "html", "text", "files"];
+/// Characters of the digest in the name of a media file.
+const MEDIA_DIGEST: usize = 20;
 /// Begins the name of a file that TensorBoard reads.
 const TENSORBOARD_FILE: &str = "events.out.tfevents.";
 /// Folders of a W&B run, in which any name may be.
@@ -170,7 +179,9 @@ impl Place {
             (_, EntryKind::Other) => None,
             (Self::Run, EntryKind::Folder) => match name {
                 name if WANDB.contains(&name) => Some(Part::Folder(Self::Wandb)),
-                name if RESERVED.contains(&name) => Some(Part::Folder(Self::Files)),
+                INCIDENTS_FOLDER => Some(Part::Folder(Self::Incidents)),
+                "media" => Some(Part::Folder(Self::Media)),
+                RANKS_FOLDER => Some(Part::Folder(Self::Ranks)),
                 "tensorboard" => Some(Part::Folder(Self::TensorBoard)),
                 "otlp" | "webhook" => Some(Part::Folder(Self::Delivery)),
                 _ => None,
@@ -193,7 +204,14 @@ impl Place {
                 (is_own || is_temporary(name)).then_some(Part::File)
             }
             (Self::TensorBoard, EntryKind::Folder) => Some(Part::Folder(Self::TensorBoard)),
-            (Self::TensorBoard, _) => name.starts_with(TENSORBOARD_FILE).then_some(Part::File),
+            (Self::TensorBoard, _) => is_event_file(name).then_some(Part::File),
+            (Self::Media, EntryKind::Folder) => MEDIA_KINDS.contains(&name).then_some(Part::Folder(Self::MediaKind)),
+            (Self::MediaKind, EntryKind::Folder) => Some(Part::Folder(Self::MediaKind)),
+            (Self::MediaKind, _) => is_media_file(name).then_some(Part::File),
+            (Self::Incidents | Self::Ranks, EntryKind::Folder) => None,
+            (Self::Media, _) => is_temporary(name).then_some(Part::File),
+            (Self::Incidents, _) => (is_temporary(name) || is_incident(name)).then_some(Part::File),
+            (Self::Ranks, _) => (is_temporary(name) || is_rank_file(name)).then_some(Part::File),
             (Self::Delivery, EntryKind::File) => is_delivery_file(name).then_some(Part::File),
             (Self::Delivery, _) | (Self::Files, _) => None,
         }
@@ -206,17 +224,28 @@ pub(crate) fn is_run_file(name: &str) -> bool {
     let is_lock = name
         .strip_prefix(RunManifest::LOCK)
         .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));
-    is_lock || name == RunManifest::STOP_FILE || MLFLOW.contains(&name) || has_form(name, |name| FILES.contains(&name))
+    is_lock
+        || name == RunManifest::STOP_FILE
+        || MLFLOW.contains(&name)
+        || is_whole(name)
+        || is_of_lines(name, |name| LINES.contains(&name))
+}
+
+/// Returns `true` for the file of a rank that is written as a whole: never rotated, never merged.
+fn is_whole(name: &str) -> bool {
+    let first = FileRank::parse(name).map(|(first, _)| first);
+    WHOLE.contains(&first.as_deref().unwrap_or(name))
 }
 
 /// Returns `true` for the name of a file that may be a text file of the run.
 fn is_text_file(name: &str, texts: &BTreeSet<String>) -> bool {
-    !is_run_file(name) && has_form(name, |name| texts.contains(name))
+    !is_run_file(name) && is_of_lines(name, |name| texts.contains(name))
 }
 
-/// Returns `true` for a known name, and for the names that other ranks, a rotation and
-/// `logcore merge`, which writes beside the files that it has merged, make of a known one.
-fn has_form(name: &str, is_known: impl Fn(&str) -> bool) -> bool {
+/// Returns `true` for a known name of a file of lines, and for the names that other ranks, a
+/// rotation and `logcore merge`, which writes beside the files that it has merged, make of a known
+/// one.
+fn is_of_lines(name: &str, is_known: impl Fn(&str) -> bool) -> bool {
     let name = match name.rsplit_once('.') {
         Some((rest, number)) if is_number(number) => rest,
         _ => name,
@@ -309,6 +338,53 @@ fn is_complete(folder: &Folder, progress: &Path) -> bool {
         .is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(has_all))
 }
 
+/// Returns `true` for the name of an event file of logcore:
+/// `events.out.tfevents.<seconds>.<run>.<process>.<attempt>.<number>`. Other writers have the name
+/// of the host in place of the process, which is a number only for hosts named by their address.
+fn is_event_file(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(TENSORBOARD_FILE) else {
+        return false;
+    };
+    let mut parts = rest.rsplitn(4, '.');
+    let has_numbers = parts.by_ref().take(3).filter(|part| is_number(part)).count() == 3;
+    let run = parts.next().and_then(|rest| rest.split_once('.'));
+    has_numbers && run.is_some_and(|(seconds, run)| is_number(seconds) && !run.is_empty())
+}
+
+/// Returns `true` for the name of a media file: `<key>_<step>_<digest>.<extension>`, or
+/// `<key>_<step>_<digest>-<number>.<extension>`.
+fn is_media_file(name: &str) -> bool {
+    let is_digest = |part: &str| {
+        let (digest, rest) = part.split_at_checked(MEDIA_DIGEST).unwrap_or_default();
+        let is_hex = !digest.is_empty() && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex && (rest.is_empty() || rest.starts_with(['.', '-']))
+    };
+    let parts: Vec<_> = name.split('_').skip(1).collect();
+    parts.windows(2).any(|pair| is_number(pair[0]) && is_digest(pair[1]))
+}
+
+/// Returns `true` for the name of an incident, `<step>-<rule>….json`, and of the report of a stall,
+/// `stall-<date>-<time>….txt`.
+fn is_incident(name: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if let Some(stem) = name.strip_suffix(".json") {
+        let step = stem.split_once('-').map_or("", |(step, _)| step);
+        return (step == "start" || is_number(step)) && stem.bytes().all(is_plain);
+    }
+    let stall = name.strip_prefix("stall-").and_then(|name| name.strip_suffix(".txt"));
+    let mut parts = stall.unwrap_or_default().split('-');
+    let (date, time) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let has_time = (date.len(), time.len()) == (8, 6) && is_number(date) && is_number(time);
+    has_time && parts.all(|part| is_number(part.strip_prefix("rank").unwrap_or(part)))
+}
+
+/// Returns `true` for the slot of a rank, one that is being made, and the step at which an attempt
+/// stops, `stop-<attempt>.json`.
+fn is_rank_file(name: &str) -> bool {
+    let stop = name.strip_prefix("stop-").and_then(|name| name.strip_suffix(".json"));
+    is_number(stop.unwrap_or_else(|| name.strip_suffix(".tmp").unwrap_or(name)))
+}
+
 /// Returns `true` for the name of a spool, or of the state of a delivery.
 fn is_delivery_file(name: &str) -> bool {
     name.ends_with(".spool") || name.ends_with(".json") || is_temporary(name)
@@ -356,6 +432,8 @@ mod tests {
             ".lock",
             ".lock.rank17",
             "STOP",
+            "config.rank2.json",
+            "events.jsonl.1",
         ] {
             assert!(is_run_file(own) || is_text_file(own, &texts), "{own}");
         }
@@ -369,10 +447,82 @@ mod tests {
             "eval.log",
             "stop",
             "",
+            "config.json.1",
+            "run.json.2",
+            "summary.merged.json",
+            "report.html.1",
         ] {
             assert!(!is_run_file(foreign) && !is_text_file(foreign, &texts), "{foreign}");
         }
         assert!(is_temporary(".logcore-0123456789abcdef.tmp") && !is_temporary(".logcore-latest.tmp"));
+    }
+
+    #[test]
+    fn each_folder_of_a_run_has_names_of_its_own() {
+        let digest = "0123456789abcdef0123";
+        let media = |key: &str, end: &str| format!("media/{key}_12_{digest}{end}");
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "content").unwrap();
+        };
+        let foreign = || {
+            scan(&Folder::open(root.path()).unwrap(), &BTreeSet::new())
+                .unwrap()
+                .foreign
+        };
+        for own in [
+            "incidents/5120-loss-spike.json",
+            "incidents/start-any-nan-rank3-attempt2-2.json",
+            "incidents/stall-20261123-144815.txt",
+            "incidents/stall-20261123-144815-rank3-2.txt",
+            "incidents/.logcore-0123456789abcdef.tmp",
+            &media("images/val/a_b", ".png"),
+            &media("table/t", "-2.table.json"),
+            &media("files/my_model", ".a_b"),
+            &media("files/README", ""),
+            "media/.logcore-0123456789abcdef.tmp",
+            "ranks/0",
+            "ranks/12.tmp",
+            "ranks/stop-1.json",
+            "tensorboard/events.out.tfevents.1763909295.k3v9q2ab.4711.2.0",
+            "tensorboard/eval/events.out.tfevents.1763909295.a.run.4711.2.0",
+        ] {
+            write(own);
+        }
+        assert_eq!(foreign(), None);
+        for other in [
+            "incidents/notes/mine.txt",
+            "incidents/mine.txt",
+            "incidents/mine.json",
+            "incidents/stall-notes.txt",
+            "media/ckpt/model.pt",
+            "media/model.pt",
+            "media/images/cat.png",
+            "media/files/model_12_0123.pt",
+            &media("ckpt/model", ".pt"),
+            "ranks/notes",
+            "ranks/0.json",
+            "tensorboard/events.out.tfevents.1.pytorch",
+            "tensorboard/events.out.tfevents.1763909295.node7.4711.0",
+            "tensorboard/events.out.tfevents.1763909295.node7.4711.0.v2",
+            "config.json.1",
+        ] {
+            write(other);
+            let found = foreign().unwrap_or_else(|| panic!("{other}"));
+            assert!(Path::new(other).starts_with(&found), "{other}: {}", found.display());
+            let error = delete(&Folder::open(root.path()).unwrap(), &BTreeSet::new()).unwrap_err();
+            assert!(error.to_string().contains("no file of logcore"), "{error}");
+            assert!(root.path().join(other).is_file(), "{other}");
+            let kept = root.path().join(other);
+            std::fs::remove_file(&kept).unwrap();
+            if let Some(folder) = kept.parent().filter(|folder| *folder != root.path()) {
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
+        delete(&Folder::open(root.path()).unwrap(), &BTreeSet::new()).unwrap();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
