@@ -8,7 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use logcore::RunManifest;
 use logcore::files::Replacement;
 
-use crate::removal::is_run_file;
+use crate::removal::{HIDDEN, begins_as_text, is_run_file};
+
+/// The page of a run.
+const PAGE: &str = "report.html";
+/// Most folders above a file among which that of a run is looked for.
+const MAX_FOLDERS: usize = 8;
 
 /// A file for output. A regular file is replaced as a whole at the end, and so is a link to one, whose
 /// target stays. A pipe or a device, such as `/dev/null`, is written to: a replacement would remove it.
@@ -103,11 +108,25 @@ fn is_of_system(path: &Path) -> bool {
     folder.starts_with("/dev") || folder.starts_with("/proc")
 }
 
-/// Returns `true` for a file that a run has written, in the folder of the run. Its page is made again
-/// at will.
+/// Returns `true` for a file beneath the folder of a run that the run may have written: all but a
+/// file directly in the folder that is neither named as a file of logcore nor begins as one, such
+/// as `rows.csv`. The page of a run is made again at will.
 fn is_of_run(path: &Path) -> bool {
+    let Ok(folder) = fs::canonicalize(folder_of(path)) else {
+        return false;
+    };
+    let mut folders = folder.ancestors().take(MAX_FOLDERS);
+    let Some(run) = folders.find(|folder| folder.join(RunManifest::FILE).is_file()) else {
+        return false;
+    };
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name != "report.html" && is_run_file(name) && folder_of(path).join(RunManifest::FILE).is_file()
+    run != folder || (name != PAGE && (is_run_file(name) || may_be_log(path, name)))
+}
+
+/// Returns `true` for a text file of any name, and for a file that a process needs while it runs.
+fn may_be_log(path: &Path, name: &str) -> bool {
+    let has_extension = Path::new(name).extension().is_some_and(|extension| extension == "log");
+    has_extension || name.starts_with(HIDDEN) || begins_as_text(path)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -167,6 +186,45 @@ mod tests {
                 ),
             }
         }
+    }
+
+    #[test]
+    fn an_output_takes_the_place_of_no_file_beneath_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let write_file = |path: &str, content: &str| {
+            let path = run.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            path
+        };
+        write_file("run.json", "{}");
+        let line = "2026-11-23 14:48:15.123 | INFO  | eval | text\n";
+        for (name, before) in [
+            ("eval.log", "before"),
+            ("eval.out", line),
+            (".logcore-12-0123abcd.ring", "before"),
+            ("incidents/7-any-nan.json", "before"),
+            ("media/images/val/a_1_0123.png", "before"),
+            ("media/report.html", "before"),
+            ("ranks/0", "before"),
+            ("wandb/offline-run-1-a/run-a.wandb", "before"),
+            ("tensorboard/events.out.tfevents.1.a", "before"),
+            ("otlp/logs.spool", "before"),
+        ] {
+            let path = write_file(name, before);
+            let error = write(&path, "after").unwrap_err().to_string();
+            assert!(error.contains("it is a file of a run"), "{name}: {error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), before, "{name}");
+        }
+        for name in ["new/rows.csv", "rows.csv"] {
+            let path = run.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write(&path, "a file that is not there yet").unwrap();
+        }
+        write(&run.join("rows.csv"), "again").unwrap();
+        fs::write(folder.path().join("eval.log"), "before").unwrap();
+        write(&folder.path().join("eval.log"), "beside the run").unwrap();
     }
 
     #[cfg(unix)]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use logcore::files::{EntryKind, Folder, FolderEntry};
+use logcore::files::{self, EntryKind, Folder, FolderEntry};
 use logcore::log::Level;
 use logcore::{FileRank, RunManifest};
 use logcore_health::{EVENTS_FILE, INCIDENTS_FOLDER, RANKS_FOLDER};
@@ -72,7 +72,7 @@ const WHOLE: [&str; 4] = ["config.json", "summary.json", "report.html", RunManif
 const MLFLOW: [&str; 2] = [MLFLOW_POSITION, ".mlflow.lock"];
 pub(super) const MLFLOW_POSITION: &str = "mlflow.json";
 /// Begins the names of temporary files and rings.
-const HIDDEN: &str = ".logcore-";
+pub(crate) const HIDDEN: &str = ".logcore-";
 /// Folders of W&B runs. A `.wandb` that is there is taken in place of `wandb`.
 const WANDB: [&str; 2] = ["wandb", ".wandb"];
 /// Folders of media, one for each kind.
@@ -189,7 +189,7 @@ impl Place {
             (Self::Run, _) if is_temporary(name) => Some(Part::File),
             (Self::Run, _) if name.starts_with(HIDDEN) => Some(Part::Ring),
             (Self::Run, EntryKind::File) if is_text_file(name, texts) => {
-                begins_as_text(folder, entry).then_some(Part::File)
+                is_text(folder, Path::new(name)).then_some(Part::File)
             }
             (Self::Run, _) => is_run_file(name).then_some(Part::File),
             (Self::Wandb, EntryKind::Folder) => {
@@ -255,10 +255,16 @@ fn is_of_lines(name: &str, is_known: impl Fn(&str) -> bool) -> bool {
     is_known(&name) || is_known(&name.replacen(".merged.", ".", 1))
 }
 
+/// Returns `true` for a file that begins with a line of logcore.
+pub(crate) fn begins_as_text(path: &Path) -> bool {
+    let head = files::open(path).and_then(read_head);
+    head.is_ok_and(|head| is_record(&head))
+}
+
 /// Returns `true` for a file that is empty, or begins with a line of logcore.
-fn begins_as_text(folder: &Folder, entry: &FolderEntry) -> bool {
-    let read = folder.open_file(Path::new(&entry.name)).and_then(read_head);
-    read.is_ok_and(|head| head.is_empty() || is_record(&head))
+fn is_text(folder: &Folder, name: &Path) -> bool {
+    let head = folder.open_file(name).and_then(read_head);
+    head.is_ok_and(|head| head.is_empty() || is_record(&head))
 }
 
 /// Returns the beginning of a file.

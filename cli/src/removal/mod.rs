@@ -20,7 +20,7 @@ use logcore::files::{EntryKind, Folder, lock_within, random_suffix};
 use logcore::{RunFacts, RunManifest, RunState};
 use logcore_runs::StoredRun;
 
-pub(crate) use self::contents::is_run_file;
+pub(crate) use self::contents::{HIDDEN, begins_as_text, is_run_file};
 use self::contents::{RunContents, scan};
 
 /// A `log_dir` whose runs may be deleted.
