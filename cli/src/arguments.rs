@@ -124,9 +124,9 @@ pub(crate) struct PlotArguments {
 pub(crate) struct ReportArguments {
     /// Folders, ids or their beginnings, or `latest` [default: the newest 20]
     pub(crate) runs: Vec<String>,
-    /// The file to write; - is the standard output. For TensorBoard, a new folder
-    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
-    pub(crate) output: PathBuf,
+    /// The file to write; - is the standard output [default: report.html]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -734,6 +734,25 @@ fn report_writes_a_page_that_needs_nothing_else() {
 }
 
 #[test]
+fn a_report_replaces_no_page_of_another_program() {
+    let folder = runs();
+    let page = folder.path().join("report.html");
+    for _ in 0..2 {
+        text(&logcore(folder.path(), &["report"]));
+        assert!(fs::read_to_string(&page).unwrap().contains("k3v9q2ab"));
+    }
+    let coverage = "<!doctype html><title>Runs</title><p>coverage: 93 %";
+    fs::write(&page, coverage).unwrap();
+    let refused = logcore(folder.path(), &["report"]);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(error.contains("Name a file with -o"), "{error}");
+    assert_eq!(fs::read_to_string(&page).unwrap(), coverage);
+    text(&logcore(folder.path(), &["report", "-o", "report.html"]));
+    assert!(fs::read_to_string(&page).unwrap().contains("k3v9q2ab"));
+}
+
+#[test]
 fn watch_says_what_has_happened_by_its_exit_code() {
     let folder = runs();
     let watch = |arguments: &[&str]| {

@@ -1,10 +1,12 @@
 //! `logcore report`: runs as one HTML file.
 
-use std::io::{self, BufWriter};
+use std::fs;
+use std::io::{self, BufWriter, Read as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use logcore::escape::to_one_line;
+use logcore::files;
 use logcore_runs::report::{ReportError, write_report};
 use logcore_runs::{StoredRun, list_runs};
 use serde_json::json;
@@ -15,6 +17,12 @@ use crate::output_file::OutputFile;
 
 /// Most runs of a report that nobody has named.
 const MAX_RUNS: usize = 20;
+/// The file of a report for which nobody has named one.
+const DEFAULT: &str = "report.html";
+/// Texts at the beginning of each page.
+const MARKS: [&str; 2] = ["default-src 'none'; script-src 'sha256-", "<title>Runs</title>"];
+/// Bytes of a page within which the marks are.
+const MAX_HEAD: u64 = 4096;
 
 pub(super) fn run(
     arguments: &ReportArguments,
@@ -31,14 +39,18 @@ pub(super) fn run(
         "cannot write a report: there are no runs in {}. Name the folder of one",
         log_dir.display()
     );
-    if arguments.output == Path::new("-") {
+    let path = arguments.output.as_deref().unwrap_or(Path::new(DEFAULT));
+    if path == Path::new("-") {
         return match write_report(&runs, &mut BufWriter::new(io::stdout().lock())) {
             // A reader that has enough closes the pipe.
             Err(ReportError::Unwritable { error }) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Done),
             written => Ok(written.map(|_| Outcome::Done)?),
         };
     }
-    let path = &arguments.output;
+    anyhow::ensure!(
+        arguments.output.is_some() || fs::symlink_metadata(path).is_err() || is_page(path),
+        "cannot write {DEFAULT}: another program has written the file of this name. Name a file with -o"
+    );
     let mut file = BufWriter::new(OutputFile::begin(path)?);
     let facts = write_report(&runs, &mut file)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error);
@@ -66,6 +78,14 @@ pub(super) fn run(
         }),
     );
     Ok(Outcome::Done)
+}
+
+/// Returns `true` for a page that an earlier report has left.
+fn is_page(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = files::open(path).and_then(|file| file.take(MAX_HEAD).read_to_end(&mut head));
+    let head = String::from_utf8_lossy(&head);
+    read.is_ok() && MARKS.iter().all(|mark| head.contains(mark))
 }
 
 /// Returns the number with its noun.
