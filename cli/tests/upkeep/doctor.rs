@@ -88,6 +88,10 @@ fn variables_are_shown_without_secrets() {
         ("WANDB_NOTES", "\u{1b}[2J<script>"),
         ("https_proxy", "http://user:pa55word@127.0.0.1:9"),
         ("RANK", "7"),
+        (
+            "LOGCORE_SINKS",
+            r#"{"webhook":{"url":"https://hooks.slack.com/services/T000/B000/pa55word"}}"#,
+        ),
     ];
     let output = doctor(folder.path(), &["--offline"], &variables).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();

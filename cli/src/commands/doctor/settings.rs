@@ -28,7 +28,16 @@ const NAMES: [&str; 15] = [
     "NO_PROXY",
 ];
 /// Variables whose values hold secrets, although their names do not tell.
-const SECRET: [&str; 1] = ["WANDB__EXTRA_HTTP_HEADERS"];
+const SECRET: [&str; 2] = ["WANDB__EXTRA_HTTP_HEADERS", "LOGCORE_REDACT"];
+/// Variables that hold JSON.
+const TABLES: [&str; 4] = [
+    "LOGCORE_SINKS",
+    "LOGCORE_PROBES",
+    "LOGCORE_HYPER_PARAMETERS",
+    "LOGCORE_RULES",
+];
+/// The shown form of what may be a secret.
+const HIDDEN: &str = "***";
 
 pub(super) fn examine() -> Vec<Finding> {
     let mut set: Vec<(String, String)> = env::vars_os()
@@ -65,11 +74,18 @@ fn is_shown(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || NAMES.contains(&upper.as_str())
 }
 
-/// Returns the value as others may see it.
+/// Returns the value as others may see it. Of JSON, each member counts under its own name; what
+/// looks like JSON and is none may hold anything.
 fn shown_value(name: &str, value: String) -> String {
-    if SECRET.contains(&name) && !value.is_empty() {
-        return "***".to_owned();
-    }
+    let is_one_of = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let value = match value.is_empty() || !(is_one_of(&TABLES) || value.trim_start().starts_with(['{', '['])) {
+        _ if is_one_of(&SECRET) && !value.is_empty() => return HIDDEN.to_owned(),
+        true => Value::String(value),
+        false => match serde_json::from_str(&value) {
+            Ok(table @ (Value::Object(_) | Value::Array(_))) => table,
+            _ => return HIDDEN.to_owned(),
+        },
+    };
     match &redacted(&json!({ name: value }))[name] {
         Value::String(shown) => shown.clone(),
         other => other.to_string(),
@@ -87,11 +103,29 @@ mod tests {
             ("LOGCORE_TOKEN", "abc"),
             ("HTTPS_PROXY", "http://user:abc@proxy:3128"),
             ("WANDB__EXTRA_HTTP_HEADERS", "{\"X-Id\": \"abc\"}"),
+            (
+                "LOGCORE_SINKS",
+                r#"{"webhook":{"url":"https://hooks.slack.com/services/T0/B0/abc"}}"#,
+            ),
+            ("LOGCORE_sinks", r#"[{"otlp": {"headers": {"api_key": "abc"}}}]"#),
+            (
+                "LOGCORE_SINKS",
+                "webhook.url = 'https://hooks.slack.com/services/T0/B0/abc'",
+            ),
+            ("LOGCORE_SINKS", r#""https://hooks.slack.com/services/T0/B0/abc""#),
+            (
+                "WANDB_CONFIG",
+                r#" {"webhook":{"url":"https://hooks.slack.com/services/T0/B0/abc"},}"#,
+            ),
+            ("LOGCORE_REDACT", "abc,b.*d"),
         ] {
             let shown = shown_value(name, value.to_owned());
             assert!(shown.contains("***") && !shown.contains("abc"), "{name}={shown}");
         }
         assert_eq!(shown_value("WANDB_PROJECT", "mnist".to_owned()), "mnist");
+        assert_eq!(shown_value("LOGCORE_SINKS", String::new()), "");
+        let shown = shown_value("LOGCORE_SINKS", r#"{"file": {"utc": true}}"#.to_owned());
+        assert_eq!(shown, r#"{"file":{"utc":true}}"#);
         assert!(is_shown("LOGCORE_RUN_ID") && is_shown("https_proxy") && !is_shown("PATH"));
     }
 }
