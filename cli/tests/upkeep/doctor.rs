@@ -115,6 +115,18 @@ fn variables_are_shown_without_secrets() {
     );
 }
 
+#[test]
+fn the_token_of_the_live_page_is_no_bad_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("LOGCORE_TOKEN", "0123456789abcdef")];
+    let output = doctor(folder.path(), &["--offline", "--json"], &variables)
+        .output()
+        .unwrap();
+    let all = checks(&output);
+    let has = |member: &str, wanted: &str| all.iter().any(|check| check[member] == wanted);
+    assert!(has("text", "LOGCORE_TOKEN=***") && !has("name", "settings"), "{all:?}");
+}
+
 #[cfg(feature = "sync")]
 mod server {
     use std::io::{Read as _, Write as _};

@@ -18,6 +18,9 @@ use crate::option_error::{option_error, suggest_name};
 use crate::secret::HIDDEN;
 
 const ENV_PREFIX: &str = "LOGCORE_";
+/// Variables of the program `logcore` that are no fields, without the prefix: the token of
+/// `logcore serve`. The environment of a training may have them.
+const PROGRAM_VARIABLES: [&str; 1] = ["TOKEN"];
 /// Largest size of a config file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -87,8 +90,9 @@ impl LogConfig {
     /// Overrides fields with environment variables: `LOGCORE_<FIELD>`, for example
     /// `LOGCORE_CONSOLE_LEVEL=debug`.
     ///
-    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. So code overrides the
-    /// environment only if it sets a field after this call:
+    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. `LOGCORE_TOKEN`, which
+    /// is for `logcore serve`, is passed over. Code overrides the environment only if it sets a
+    /// field after this call:
     ///
     /// ```
     /// use logcore::LogConfig;
@@ -100,7 +104,7 @@ impl LogConfig {
     ///
     /// # Errors
     ///
-    /// If a variable that begins with `LOGCORE_` names no field, or its value is invalid.
+    /// If another variable that begins with `LOGCORE_` names no field, or its value is invalid.
     pub fn with_env(self) -> Result<Self, ConfigError> {
         let variables = env::vars_os().filter_map(|(name, value)| {
             let name = name.to_str()?.strip_prefix(ENV_PREFIX)?.to_owned();
@@ -119,7 +123,7 @@ impl LogConfig {
         let mut table = self.table();
         // The fields that variables set, and the variables.
         let mut changed = BTreeMap::new();
-        for (name, value) in variables {
+        for (name, value) in variables.filter(|(name, _)| !PROGRAM_VARIABLES.contains(&name.as_str())) {
             let field = name.to_ascii_lowercase();
             let Some(slot) = table.get_mut(&field) else {
                 let fields = table
@@ -418,6 +422,17 @@ mod tests {
         assert_eq!((config.rank, config.world_size), (Some(3), Some(8)));
         assert_eq!(config.other_ranks_level, log::LevelFilter::Info);
         assert_eq!(config.sinks["file"]["utc"], true);
+    }
+
+    #[test]
+    fn variables_of_the_program_are_passed_over() {
+        let config = overlay(&[("TOKEN", "0123456789abcdef"), ("METRICS_WINDOW", "7")]).unwrap();
+        assert_eq!(config.metrics_window, 7);
+        let token = [("TOKEN".to_owned(), Err("not UTF-8".to_owned()))];
+        LogConfig::default().with_variables(token.into_iter()).unwrap();
+        for other in ["TOKENS", "token"] {
+            assert!(overlay(&[(other, "0123456789abcdef")]).is_err(), "{other}");
+        }
     }
 
     #[test]
