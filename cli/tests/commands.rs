@@ -566,6 +566,10 @@ fn wrong_arguments_and_missing_runs_are_errors_with_remedies() {
         (&["ls", "--where", "colour = red"], "config.NAME"),
         (&["ls", "--sort", "summary.loss"], ".last"),
         (&["export", "one"], "--to"),
+        (
+            &["export", "one", "--to", "csv", "--rank", "7"],
+            "It has those of rank 0",
+        ),
         (&["repair", "nowhere"], "Name one"),
     ] {
         let output = logcore(folder.path(), arguments);

@@ -4,13 +4,20 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use logcore_runs::{ExportFormat, RunError, StoredRun};
+use logcore_runs::{ExportFormat, RunError, StoredRun, rank_mark};
 
 use crate::arguments::{ExportArguments, ExportForm};
 use crate::output::{Outcome, Output};
 use crate::output_file::OutputFile;
 
 pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Output) -> Result<Outcome> {
+    let ranks = run.row_files()?;
+    anyhow::ensure!(
+        arguments.rank == 0 || ranks.contains_key(&arguments.rank),
+        "cannot export rank {}: the run has no rows of that rank. It has those of {}",
+        arguments.rank,
+        rank_mark(&ranks.into_keys().collect()).trim_matches(['[', ']'])
+    );
     let format = match arguments.to {
         ExportForm::Csv => ExportFormat::Csv,
         ExportForm::Jsonl => ExportFormat::Jsonl,
