@@ -199,7 +199,7 @@ pub(crate) enum WatchedEvent {
 }
 
 /// Reads a time such as `90s`, `10m`, `2h` or `1d`; without a unit, seconds.
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.char_indices().last() {
         Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], unit),
         _ => (text, 's'),

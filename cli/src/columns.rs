@@ -10,6 +10,7 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use crate::arguments::OPERATORS;
+use crate::arguments::parse_time;
 use crate::run_entry::RunEntry;
 use crate::table::Cell;
 
@@ -146,7 +147,7 @@ impl ColumnKind {
         let number = text.parse().ok();
         match self {
             Self::Duration => number
-                .or_else(|| parse_duration(text))
+                .or_else(|| Some(parse_time(text).ok()?.as_secs_f64()))
                 .filter(|number| number.is_finite()),
             Self::Time => number.or_else(|| parse_date(text)).filter(|number| number.is_finite()),
             _ => number,
@@ -163,15 +164,6 @@ impl ColumnKind {
             _ => "Write a number, such as 1000 or 1e-4",
         }
     }
-}
-
-/// Reads a number with one of the units of `--older-than`; returns seconds.
-fn parse_duration(text: &str) -> Option<f64> {
-    let units = [('s', 1.0), ('m', 60.0), ('h', 3600.0), ('d', 86400.0)];
-    let with_unit = units
-        .into_iter()
-        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
-    with_unit.and_then(|(number, factor)| Some(number.parse::<f64>().ok()? * factor))
 }
 
 /// Reads a date, with or without a time of day: a local one, unless the text has an offset or `Z`.
