@@ -58,11 +58,12 @@ impl Options {
     }
 }
 
-/// Parses a time for which something is watched. A longer one would leave no time for the rest.
+/// Parses the time for which the readers are watched. They rest for 2 s between two readings: a
+/// shorter time could pass between them, and a longer one would leave no time for the rest.
 fn seconds(text: &str) -> Result<Duration> {
     match text.parse() {
-        Ok(seconds @ 1..=30) => Ok(Duration::from_secs(seconds)),
-        _ => bail!("cannot take `{text}` as seconds: a whole number from 1 to 30 is needed"),
+        Ok(seconds @ 5..=30) => Ok(Duration::from_secs(seconds)),
+        _ => bail!("cannot take `{text}` as seconds: a whole number from 5 to 30 is needed"),
     }
 }
 
@@ -76,10 +77,10 @@ mod tests {
 
     #[test]
     fn arguments_have_their_values() {
-        let options = parse(&["--output", "here.md", "--candle", "known", "--seconds", "3"]).unwrap();
+        let options = parse(&["--output", "here.md", "--candle", "known", "--seconds", "6"]).unwrap();
         assert_eq!(options.output, PathBuf::from("here.md"));
         assert_eq!(options.candle, Candle::Program("known".into()));
-        assert_eq!(options.watched, Duration::from_secs(3));
+        assert_eq!(options.watched, Duration::from_secs(6));
         assert_eq!(parse(&[]).unwrap().output, PathBuf::from("docs/gpu-proof.md"));
     }
 
@@ -89,6 +90,7 @@ mod tests {
             (&["--outptu", "a"][..], "--outptu"),
             (&["--output"], "--output needs a value"),
             (&["--seconds", "31"], "`31`"),
+            (&["--seconds", "4"], "`4`"),
             (&["--seconds", "many"], "`many`"),
         ] {
             let error = parse(arguments).unwrap_err().to_string();

@@ -56,7 +56,7 @@ impl FakeDriver {
 
     /// Returns the rows of a section that fail with this state of the fakes.
     fn failing(&self, section: &str, state: &str) -> Vec<String> {
-        let output = self.run(state, &["--section", section, "--seconds", "2"]);
+        let output = self.run(state, &["--section", section, "--seconds", "5"]);
         let printed = text(&output.stdout);
         let rows = printed.lines().filter(|line| line.starts_with("row\t"));
         assert!(
@@ -118,7 +118,7 @@ fn text(bytes: &[u8]) -> String {
 fn all_rows_hold_with_an_honest_driver() {
     let driver = FakeDriver::new();
     let page = driver.page();
-    let output = driver.run("", &["--output", page.to_str().expect("text"), "--seconds", "2"]);
+    let output = driver.run("", &["--output", page.to_str().expect("text"), "--seconds", "5"]);
     let printed = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     let page = fs::read_to_string(page).expect("the page is there");
@@ -196,7 +196,7 @@ fn failing_rows_and_sections_that_die_are_written_and_are_the_exit_code() {
         "--candle",
         "false",
         "--seconds",
-        "1",
+        "5",
     ];
     let output = driver.run("", &arguments);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
