@@ -1,314 +1,20 @@
-//! The ledger of a run: the seconds of its wall clock by their use.
+//! The accounts of a ledger, and the open phases of threads.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use logcore::{CheckpointMark, LoggerSummary, MetricValue, RunManifest};
-use logcore_pipeline::ForkMutex;
+use logcore::{CheckpointMark, MetricValue, RunManifest};
 
-use super::health::bell::Bell;
-use super::record::seconds;
+#[cfg(feature = "health")]
+use super::LedgerReading;
+#[cfg(feature = "health")]
+use super::long_phases::LongPhases;
+use super::{Account, PhaseId};
 use crate::logger::earlier_rows::SupersededSteps;
-
-/// Books each second of a run to one use, on the thread that trains: the one that last updated a
-/// progress, and before the first update the one that set the run up. The innermost phase counts.
-pub(crate) struct Ledger {
-    /// Number of the thread that last updated a progress; 0 before the first update. An update of
-    /// the same thread takes no lock.
-    updater: AtomicU64,
-    /// The same thread by the number that the kernel gives it; 0 if unknown.
-    updater_tid: AtomicU32,
-    /// Also taken under the lock of a logger's metrics.
-    book: ForkMutex<LedgerBook>,
-    bell: Arc<Bell>,
-}
-
-/// A use of time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Account(usize);
-
-/// An entered phase, until [`Ledger::leave`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PhaseId(u64);
-
-/// The present use of time, for the thread that watches the run.
-#[cfg(feature = "health")]
-#[derive(Clone, Debug)]
-pub(crate) struct LedgerReading {
-    /// The innermost use, by its name.
-    pub(crate) now: String,
-    /// `true` if the thread that trains is in a use that may be long, such as an evaluation.
-    pub(crate) may_be_long: bool,
-    /// Time in which the thread that trains waited for data.
-    pub(crate) data: Duration,
-    /// Time in which the thread that trains waited for other ranks, in phases that are named so.
-    pub(crate) exchange: Duration,
-    /// The open phases of all threads, as `eval > forward`.
-    pub(crate) open: Vec<String>,
-}
-
-/// A phase that has ended and took long: the first of its name, or longer than usual.
-#[cfg(feature = "health")]
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LongPhase {
-    pub(crate) name: String,
-    pub(crate) time: Duration,
-    /// Usual time of a phase of this name; `None` if this was the first one.
-    pub(crate) usual: Option<Duration>,
-    pub(crate) ended: Instant,
-}
-
-/// The figures of a ledger at one moment.
-#[derive(Default)]
-struct LedgerFigures {
-    /// Seconds by use, as they are shown.
-    seconds: Vec<(String, f64)>,
-    goodput: Option<f64>,
-    other_threads: Vec<(String, f64)>,
-}
-
-/// Time between two rows with the shares of the uses.
-const SHARES_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Longest time that an earlier attempt can have spent on one use: 300 years, which summed up fit a
-/// `Duration`.
-const MAX_SECONDS: f64 = 1e10;
-
-/// Most marks of checkpoints that a run keeps.
-const MAX_MARKS: usize = 8;
-
-/// A phase that takes less is not told.
-#[cfg(feature = "health")]
-const LONG_PHASE: Duration = Duration::from_secs(10);
-
-/// Most phases of an attempt that are told: a hundredth of the lines that `events.jsonl` may have.
-#[cfg(feature = "health")]
-const MAX_LONG_PHASES: usize = 100;
-
-/// Maximum number of a program's own phases. The time of further ones is `other`.
-const MAX_OWN: usize = 64;
-
-impl Ledger {
-    /// Waiting for data.
-    pub(crate) const DATA: Account = DATA;
-    /// Waiting on purpose.
-    pub(crate) const IDLE: Account = IDLE;
-
-    /// Returns a ledger that begins now, on this thread.
-    pub(crate) fn new() -> Self {
-        Self::continue_after(&RunManifest::default(), &Arc::default())
-    }
-
-    /// Returns a ledger that continues those of the earlier attempts of a run, now and on this
-    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon, and at the
-    /// end of a phase that took long.
-    pub(crate) fn continue_after(earlier: &RunManifest, bell: &Arc<Bell>) -> Self {
-        let mut book = LedgerBook::new(thread_number(), Instant::now());
-        book.continue_after(earlier, seconds(SystemTime::now()));
-        Self {
-            updater: AtomicU64::new(0),
-            updater_tid: AtomicU32::new(0),
-            book: ForkMutex::inner(book),
-            bell: Arc::clone(bell),
-        }
-    }
-
-    /// Moves the time of steps that are done again to `lost`: the time since the checkpoint from
-    /// which the run goes on, if there is a mark of the checkpoint. The loggers of a run have lost
-    /// the same time: the longest counts.
-    pub(crate) fn lose(&self, superseded: &SupersededSteps) {
-        let mut book = self.book.lock();
-        if !book.lose_since_mark(superseded) {
-            book.lose(superseded.time);
-        }
-    }
-
-    /// Returns the end of the newest checkpoint that has a mark, in seconds since 1970.
-    pub(crate) fn newest_checkpoint(&self) -> Option<f64> {
-        self.book.lock().marks.last().map(|mark| mark.time)
-    }
-
-    /// Returns the ledger at the ends of the newest checkpoints.
-    pub(crate) fn checkpoints(&self) -> Vec<CheckpointMark> {
-        self.book.lock().marks.clone()
-    }
-
-    /// Returns the longest time that a checkpoint took.
-    pub(crate) fn longest_checkpoint(&self) -> Duration {
-        self.book.lock().longest_checkpoint
-    }
-
-    /// Returns the present use of time. The stall that [`begin_stall`](Self::begin_stall) tells
-    /// began at the latest reading with `has_moved`.
-    #[cfg(feature = "health")]
-    pub(crate) fn read(&self, has_moved: bool) -> LedgerReading {
-        let mut book = self.book.lock();
-        book.book_all(Instant::now());
-        if has_moved {
-            book.note_movement();
-        }
-        book.reading()
-    }
-
-    /// Moves the time since the last movement to `stall`, and books there until the next movement.
-    #[cfg(feature = "health")]
-    pub(crate) fn begin_stall(&self) {
-        self.book.lock().begin_stall(Instant::now());
-    }
-
-    /// Takes the phases that have ended since the last call and took long.
-    #[cfg(feature = "health")]
-    pub(crate) fn take_long_phases(&self) -> Vec<LongPhase> {
-        std::mem::take(&mut self.book.lock().long_phases)
-    }
-
-    /// Returns the seconds by use at this moment.
-    pub(crate) fn read_seconds(&self) -> BTreeMap<String, f64> {
-        self.book.lock().figures(Instant::now()).seconds.into_iter().collect()
-    }
-
-    /// Notes that this thread updates a progress.
-    #[inline]
-    pub(crate) fn note_update(&self) {
-        if self.updater.load(Ordering::Relaxed) != thread_number() {
-            self.follow_this_thread();
-        }
-    }
-
-    #[cold]
-    fn follow_this_thread(&self) {
-        let thread = thread_number();
-        let mut book = self.book.lock();
-        self.updater.store(thread, Ordering::Relaxed);
-        self.updater_tid.store(kernel_thread_id(), Ordering::Relaxed);
-        book.note_update(thread, Instant::now());
-    }
-
-    /// Returns the kernel's number of the thread that last updated a progress, if it is known.
-    #[cfg(feature = "health")]
-    pub(crate) fn updater_tid(&self) -> Option<u32> {
-        Some(self.updater_tid.load(Ordering::Relaxed)).filter(|tid| *tid != 0)
-    }
-
-    /// Notes that a logger has opened the progress that counts its steps.
-    pub(crate) fn open_progress(&self) {
-        self.book.lock().open_progress(Instant::now());
-    }
-
-    /// Notes that such a progress has ended.
-    pub(crate) fn close_progress(&self) {
-        self.book.lock().close_progress(Instant::now());
-    }
-
-    /// Enters a phase on this thread.
-    #[inline]
-    pub(crate) fn enter(&self, account: Account) -> PhaseId {
-        let thread = thread_number();
-        let mut book = self.book.lock();
-        book.enter(thread, account, Instant::now())
-    }
-
-    /// Enters a phase of this name on this thread.
-    pub(crate) fn enter_named(&self, name: &str) -> PhaseId {
-        let thread = thread_number();
-        let mut book = self.book.lock();
-        let account = book.account(name);
-        book.enter(thread, account, Instant::now())
-    }
-
-    /// Leaves a phase that this thread has entered.
-    #[inline]
-    pub(crate) fn leave(&self, phase: PhaseId) {
-        let thread = thread_number();
-        let has_news = self.book.lock().leave(thread, phase, Instant::now());
-        if has_news {
-            self.bell.ring();
-        }
-    }
-
-    /// Writes the figures of this moment into a summary. Without a progress and a phase there are
-    /// none.
-    pub(crate) fn summarize(&self, summary: &mut LoggerSummary) {
-        let figures = self.book.lock().figures(Instant::now());
-        summary.ledger = figures.seconds;
-        summary.goodput = figures.goodput;
-        summary.other_threads = figures.other_threads;
-    }
-
-    /// Every ten seconds, gives `add` the share of each use since the last time, and the goodput of
-    /// the run.
-    pub(crate) fn add_shares(&self, add: impl FnMut(&str, MetricValue)) {
-        self.book.lock().add_shares(Instant::now(), add);
-    }
-}
-
-impl fmt::Debug for Ledger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").finish_non_exhaustive()
-    }
-}
-
-/// Adds the seconds between the last save of a ledger and the end of its attempt, `wall` seconds
-/// after the start of the run. The uses get them by their shares so far.
-pub(super) fn complete(seconds: &mut BTreeMap<String, f64>, wall: f64) {
-    let is_active = |name: &str| !PASSIVE.iter().any(|account| FIXED[account.0] == name);
-    let missing = wall - seconds.values().sum::<f64>();
-    if !missing.is_finite() || missing <= 0.0 {
-        return;
-    }
-    let active: f64 = seconds
-        .iter()
-        .filter(|(name, _)| is_active(name))
-        .map(|(_, time)| time)
-        .sum();
-    if active > 0.0 {
-        let of_active = seconds.iter_mut().filter(|(name, _)| is_active(name));
-        of_active.for_each(|(_, time)| *time *= 1.0 + missing / active);
-    } else {
-        *seconds.entry(FIXED[STARTUP.0].to_owned()).or_default() += missing;
-    }
-}
-
-/// Returns the number of this thread, which no other thread of the process ever has; never 0.
-#[inline]
-fn thread_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local! {
-        static NUMBER: Cell<u64> = const { Cell::new(0) };
-    }
-    // A cell without a destructor is there until the thread ends.
-    NUMBER.with(|number| match number.get() {
-        0 => {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            number.get()
-        }
-        known => known,
-    })
-}
-
-/// Returns the number that the kernel gives this thread; 0 where there is no `/proc`. A child of
-/// a fork has that of its parent's thread, which nobody finds in the child.
-fn kernel_thread_id() -> u32 {
-    thread_local! {
-        static ID: Cell<Option<u32>> = const { Cell::new(None) };
-    }
-    let read = || {
-        let path = std::fs::read_link("/proc/thread-self").ok()?;
-        path.file_name()?.to_str()?.parse().ok()
-    };
-    ID.with(|id| {
-        let known = id.get().unwrap_or_else(|| read().unwrap_or(0));
-        id.set(Some(known));
-        known
-    })
-}
+use crate::run::record::seconds;
 
 /// The accounts and the open phases.
-struct LedgerBook {
+pub(super) struct LedgerBook {
     accounts: Vec<AccountEntry>,
     /// The thread whose time is the run's.
     thread: u64,
@@ -326,14 +32,11 @@ struct LedgerBook {
     #[cfg(feature = "health")]
     at_movement: Vec<Duration>,
     is_stalled: bool,
-    longest_checkpoint: Duration,
+    pub(super) longest_checkpoint: Duration,
     #[cfg(feature = "health")]
-    long_phases: Vec<LongPhase>,
-    /// Number of long phases so far.
-    #[cfg(feature = "health")]
-    long_count: usize,
+    pub(super) long_phases: LongPhases,
     /// The ledger at the ends of the newest checkpoints, the oldest first.
-    marks: Vec<CheckpointMark>,
+    pub(super) marks: Vec<CheckpointMark>,
     /// `true` if this attempt has moved the time since a mark to `lost`.
     has_lost_since_mark: bool,
 }
@@ -369,6 +72,28 @@ struct OpenPhase {
     began: Instant,
 }
 
+/// The figures of a ledger at one moment.
+#[derive(Default)]
+pub(super) struct LedgerFigures {
+    /// Seconds by use, as they are shown.
+    pub(super) seconds: Vec<(String, f64)>,
+    pub(super) goodput: Option<f64>,
+    pub(super) other_threads: Vec<(String, f64)>,
+}
+
+/// Time between two rows with the shares of the uses.
+const SHARES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Longest time that an earlier attempt can have spent on one use: 300 years, which summed up fit a
+/// `Duration`.
+const MAX_SECONDS: f64 = 1e10;
+
+/// Most marks of checkpoints that a run keeps.
+const MAX_MARKS: usize = 8;
+
+/// Maximum number of a program's own phases. The time of further ones is `other`.
+const MAX_OWN: usize = 64;
+
 /// The uses that every ledger has. The program's own follow.
 const FIXED: [&str; 10] = [
     "startup",
@@ -383,11 +108,11 @@ const FIXED: [&str; 10] = [
     "lost",
 ];
 const STARTUP: Account = Account(0);
-const DATA: Account = Account(1);
+pub(super) const DATA: Account = Account(1);
 const STEP: Account = Account(2);
 const EVAL: Account = Account(3);
 const CHECKPOINT: Account = Account(4);
-const IDLE: Account = Account(5);
+pub(super) const IDLE: Account = Account(5);
 const OTHER: Account = Account(6);
 const STALL: Account = Account(7);
 const DOWN: Account = Account(8);
@@ -400,7 +125,7 @@ const LONG: [Account; 3] = [EVAL, CHECKPOINT, IDLE];
 const SHOWN_FIRST: usize = 3;
 
 impl LedgerBook {
-    fn new(thread: u64, now: Instant) -> Self {
+    pub(super) fn new(thread: u64, now: Instant) -> Self {
         Self {
             accounts: FIXED.iter().map(|name| AccountEntry::new(name)).collect(),
             thread,
@@ -416,9 +141,7 @@ impl LedgerBook {
             is_stalled: false,
             longest_checkpoint: Duration::ZERO,
             #[cfg(feature = "health")]
-            long_phases: Vec::new(),
-            #[cfg(feature = "health")]
-            long_count: 0,
+            long_phases: LongPhases::default(),
             marks: Vec::new(),
             has_lost_since_mark: false,
         }
@@ -426,7 +149,7 @@ impl LedgerBook {
 
     /// Takes over the time of earlier attempts, and the time between the last of them and `now`,
     /// which is in seconds since 1970. A `run.json` can be anybody's: impossible times are left out.
-    fn continue_after(&mut self, earlier: &RunManifest, now: f64) {
+    pub(super) fn continue_after(&mut self, earlier: &RunManifest, now: f64) {
         let Some(last) = earlier.attempts.last() else {
             return;
         };
@@ -446,7 +169,7 @@ impl LedgerBook {
 
     /// Moves the time since the checkpoint that lies between the rows of the last step that counts
     /// and of the first that does not. Returns `false` if there is no mark of such a checkpoint.
-    fn lose_since_mark(&mut self, superseded: &SupersededSteps) -> bool {
+    pub(super) fn lose_since_mark(&mut self, superseded: &SupersededSteps) -> bool {
         if self.has_lost_since_mark {
             return true;
         }
@@ -467,7 +190,7 @@ impl LedgerBook {
         true
     }
 
-    fn lose(&mut self, time: Duration) {
+    pub(super) fn lose(&mut self, time: Duration) {
         let more = time.saturating_sub(self.lost_here);
         self.lost_here += more;
         let is_active = |at: usize| !PASSIVE.contains(&Account(at));
@@ -491,7 +214,7 @@ impl LedgerBook {
         self.accounts[LOST.0].time += time;
     }
 
-    fn account(&mut self, name: &str) -> Account {
+    pub(super) fn account(&mut self, name: &str) -> Account {
         if let Some(at) = self.accounts.iter().position(|account| *account.name == *name) {
             return Account(at);
         }
@@ -502,7 +225,7 @@ impl LedgerBook {
         Account(self.accounts.len() - 1)
     }
 
-    fn note_update(&mut self, thread: u64, now: Instant) {
+    pub(super) fn note_update(&mut self, thread: u64, now: Instant) {
         self.book(self.thread, now);
         self.book(thread, now);
         self.has_update = true;
@@ -512,17 +235,17 @@ impl LedgerBook {
         }
     }
 
-    fn open_progress(&mut self, now: Instant) {
+    pub(super) fn open_progress(&mut self, now: Instant) {
         self.book(self.thread, now);
         self.open_progresses += 1;
     }
 
-    fn close_progress(&mut self, now: Instant) {
+    pub(super) fn close_progress(&mut self, now: Instant) {
         self.book(self.thread, now);
         self.open_progresses = self.open_progresses.saturating_sub(1);
     }
 
-    fn enter(&mut self, thread: u64, account: Account, now: Instant) -> PhaseId {
+    pub(super) fn enter(&mut self, thread: u64, account: Account, now: Instant) -> PhaseId {
         self.book(thread, now);
         let id = self.next_phase;
         self.next_phase += 1;
@@ -550,7 +273,7 @@ impl LedgerBook {
     }
 
     /// Leaves a phase; returns `true` if there is a new mark of a checkpoint, or a long phase.
-    fn leave(&mut self, thread: u64, phase: PhaseId, now: Instant) -> bool {
+    pub(super) fn leave(&mut self, thread: u64, phase: PhaseId, now: Instant) -> bool {
         self.book(thread, now);
         let Some(phases) = self.threads.iter_mut().find(|phases| phases.thread == thread) else {
             return false;
@@ -576,37 +299,15 @@ impl LedgerBook {
         is_ours || is_long
     }
 
-    /// Notes how long a phase took; returns `true` if the phase is to be told: the first of its
-    /// name, and those that took twice as long as usual, if they took long at all. Steps and waits
-    /// for data are too many to be told.
+    /// Notes how long a phase took; returns `true` if the phase is to be told. Steps and waits for data
+    /// are too many to be told.
     #[cfg(feature = "health")]
     fn note_length(&mut self, account: Account, time: Duration, now: Instant) -> bool {
         if account.0 < FIXED.len() && !LONG.contains(&account) {
             return false;
         }
         let entry = &mut self.accounts[account.0];
-        let (nanos, usual) = (time.as_nanos() as u64, entry.usual_nanos);
-        entry.usual_nanos = match usual {
-            0 => nanos,
-            usual => usual - usual / 8 + nanos / 8,
-        };
-        let is_told = time >= LONG_PHASE && nanos / 2 >= usual && self.long_count < MAX_LONG_PHASES;
-        if is_told {
-            self.add_long_phase(account, time, usual, now);
-        }
-        is_told
-    }
-
-    #[cfg(feature = "health")]
-    #[cold]
-    fn add_long_phase(&mut self, account: Account, time: Duration, usual_nanos: u64, ended: Instant) {
-        self.long_count += 1;
-        self.long_phases.push(LongPhase {
-            name: self.accounts[account.0].name.to_string(),
-            time,
-            usual: (usual_nanos > 0).then(|| Duration::from_nanos(usual_nanos)),
-            ended,
-        });
+        self.long_phases.note(&entry.name, &mut entry.usual_nanos, time, now)
     }
 
     fn add_mark(&mut self) {
@@ -655,7 +356,7 @@ impl LedgerBook {
     }
 
     #[cfg(feature = "health")]
-    fn note_movement(&mut self) {
+    pub(super) fn note_movement(&mut self) {
         self.at_movement.clear();
         self.at_movement
             .extend(self.accounts.iter().map(|account| account.time));
@@ -663,7 +364,7 @@ impl LedgerBook {
     }
 
     #[cfg(feature = "health")]
-    fn begin_stall(&mut self, now: Instant) {
+    pub(super) fn begin_stall(&mut self, now: Instant) {
         self.book(self.thread, now);
         self.is_stalled = true;
         for at in 0..self.accounts.len() {
@@ -679,7 +380,7 @@ impl LedgerBook {
     }
 
     #[cfg(feature = "health")]
-    fn reading(&self) -> LedgerReading {
+    pub(super) fn reading(&self) -> LedgerReading {
         let of_trainer = self.threads.iter().find(|phases| phases.thread == self.thread);
         let open_here = of_trainer.map_or(&[][..], |phases| &phases.open);
         let is_long = |phase: &OpenPhase| LONG.contains(&phase.account);
@@ -708,14 +409,14 @@ impl LedgerBook {
         }
     }
 
-    fn book_all(&mut self, now: Instant) {
+    pub(super) fn book_all(&mut self, now: Instant) {
         self.book(self.thread, now);
         for at in 0..self.threads.len() {
             self.book(self.threads[at].thread, now);
         }
     }
 
-    fn figures(&mut self, now: Instant) -> LedgerFigures {
+    pub(super) fn figures(&mut self, now: Instant) -> LedgerFigures {
         self.book_all(now);
         let has_phase = |account: &AccountEntry| !account.elsewhere.is_zero();
         let is_used = self.has_update
@@ -736,7 +437,7 @@ impl LedgerBook {
         }
     }
 
-    fn add_shares(&mut self, now: Instant, mut add: impl FnMut(&str, MetricValue)) {
+    pub(super) fn add_shares(&mut self, now: Instant, mut add: impl FnMut(&str, MetricValue)) {
         let interval = now.saturating_duration_since(self.interval_began);
         if interval < SHARES_INTERVAL {
             return;
@@ -775,6 +476,27 @@ impl LedgerBook {
     }
 }
 
+/// Adds the seconds between the last save of a ledger and the end of its attempt, `wall` seconds
+/// after the start of the run. The uses get them by their shares so far.
+pub(in crate::run) fn complete(seconds: &mut BTreeMap<String, f64>, wall: f64) {
+    let is_active = |name: &str| !PASSIVE.iter().any(|account| FIXED[account.0] == name);
+    let missing = wall - seconds.values().sum::<f64>();
+    if !missing.is_finite() || missing <= 0.0 {
+        return;
+    }
+    let active: f64 = seconds
+        .iter()
+        .filter(|(name, _)| is_active(name))
+        .map(|(_, time)| time)
+        .sum();
+    if active > 0.0 {
+        let of_active = seconds.iter_mut().filter(|(name, _)| is_active(name));
+        of_active.for_each(|(_, time)| *time *= 1.0 + missing / active);
+    } else {
+        *seconds.entry(FIXED[STARTUP.0].to_owned()).or_default() += missing;
+    }
+}
+
 impl AccountEntry {
     fn new(name: &str) -> Self {
         Self {
@@ -794,6 +516,8 @@ impl AccountEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "health")]
+    use crate::run::ledger::long_phases::MAX_LONG_PHASES;
 
     const TRAINER: u64 = 1;
     const WORKER: u64 = 2;
@@ -895,7 +619,7 @@ mod tests {
             let ended = timed.at(now);
             let account = timed.book.account(name);
             let is_news = timed.book.leave(thread, phase, ended);
-            let long = std::mem::take(&mut timed.book.long_phases);
+            let long = timed.book.long_phases.take();
             assert!(long.is_empty() || is_news, "{name}");
             assert!(
                 long.len() < 2
