@@ -218,7 +218,7 @@ impl Pipeline {
     /// ```
     /// # use logcore::{Deadline, log};
     /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
-    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let mut pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
@@ -274,7 +274,7 @@ impl Pipeline {
     /// ```
     /// # use logcore::{Deadline, log};
     /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
-    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let mut pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
@@ -324,13 +324,15 @@ impl Pipeline {
     ///
     /// [`LogError::Timeout`] past the deadline. Then the ring stays, and the next process delivers
     /// it.
-    pub fn end(self, deadline: Deadline) -> Result<(), LogError> {
+    pub fn end(mut self, deadline: Deadline) -> Result<(), LogError> {
         self.close(&[], deadline).map(drop)
     }
 
-    /// Ends these loggers and the pipeline at the end of the process: the ring is closed for all
+    /// Ends these loggers and the writer at the end of the process: the ring is closed for all
     /// loggers at one moment, and the loggers end with their outcomes when everything before that
-    /// is delivered. Later calls find the ring closed.
+    /// is delivered. Later calls find the ring closed. The ring is removed when the pipeline is
+    /// dropped: a process that is killed before that leaves the ring, by which the next process finds
+    /// the run.
     ///
     /// # Errors
     ///
@@ -339,7 +341,7 @@ impl Pipeline {
     /// ```
     /// # use logcore::{Deadline, log};
     /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
-    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let mut pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
@@ -357,11 +359,10 @@ impl Pipeline {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn close(
-        mut self,
+        &mut self,
         loggers: &[(&Producer, Arc<LoggerOutcome>)],
         deadline: Deadline,
     ) -> Result<Vec<LoggerAccounts>, LogError> {
-        let file = self.file.take();
         if self.state.is_inherited() {
             return Ok(loggers.iter().map(|_| LoggerAccounts::default()).collect());
         }
@@ -375,9 +376,8 @@ impl Pipeline {
             reply: reply.clone(),
         });
         let closed = self.state.ask("finish", command, &reply, deadline);
-        match closed {
-            Ok(_) => drop(file),
-            Err(_) => std::mem::forget(file),
+        if closed.is_err() {
+            std::mem::forget(self.file.take());
         }
         let ClosedAccounts {
             loggers: accounts,

@@ -53,7 +53,7 @@ impl LoggerInner {
 
     /// Ends loggers of a process that ends: they take every call up to one moment, and no later
     /// call returns. Returns their reports.
-    pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) -> Vec<FinishReport> {
+    pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: &mut Pipeline, deadline: Deadline) -> Vec<FinishReport> {
         let endings: Vec<LoggerEnding> = loggers.iter().map(|logger| logger.begin_end()).collect();
         #[cfg(feature = "health")]
         Self::await_findings(loggers.iter().map(|logger| &**logger), deadline);

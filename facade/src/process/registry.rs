@@ -179,14 +179,14 @@ fn finish_locked(mut open: MutexGuard<'_, ProcessState>, logger: &Arc<LoggerInne
     open.finishing += 1;
     drop(open);
     let report = logger.finish();
-    let mut state = state();
-    state.finishing -= 1;
-    let ending = state.runs.leave(logger, &report.logger_end());
-    state.end_unused_pipeline();
-    drop(state);
+    let ending = state().runs.leave(logger, &report.logger_end());
     if let Some(ending) = ending {
         ending.complete(logger.limit_waiting());
     }
+    let mut state = state();
+    state.finishing -= 1;
+    // After the end of the run: if the process is killed before, its ring shows the run to the next.
+    state.end_unused_pipeline();
     report
 }
 
@@ -280,14 +280,15 @@ fn end_at_signal(signal: Signal) {
         let Some(again) = state_soon() else { return };
         state = again;
     }
-    if let Some(pipeline) = state.pipeline.take() {
+    if let Some(mut pipeline) = state.pipeline.take() {
         // The lock stays taken: a thread that wants to open or end a logger now waits for the end
         // of the process.
         let loggers: Vec<_> = state.loggers.iter().cloned().collect();
-        let reports = LoggerInner::close_all(&loggers, pipeline, deadline);
+        let reports = LoggerInner::close_all(&loggers, &mut pipeline, deadline);
         for (ending, _) in leave_runs(&mut state, &loggers, &reports) {
             ending.complete(deadline);
         }
+        drop(pipeline);
     }
 }
 
@@ -335,14 +336,15 @@ fn finish_all(mut state: MutexGuard<'_, ProcessState>, exit_code: i32) {
     global_log::withdraw(&loggers);
     let reports: Vec<_> = loggers.iter().map(|logger| logger.finish()).collect();
     let mut state = self::state();
-    state.finishing -= loggers.len();
     let endings = leave_runs(&mut state, &loggers, &reports);
     state.finish_shared(exit_code);
-    state.end_unused_pipeline();
     drop(state);
     endings
         .into_iter()
         .for_each(|(ending, deadline)| ending.complete(deadline));
+    let mut state = self::state();
+    state.finishing -= loggers.len();
+    state.end_unused_pipeline();
 }
 
 /// Takes loggers that have ended out of their runs. Returns the ends of runs, and how long to wait
