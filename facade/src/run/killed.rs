@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use logcore::files;
@@ -30,6 +31,8 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     {
         return;
     }
+    // The process may have been killed amid its first `run.json`, which nobody replaces.
+    files::remove_stale_replacements(killed.folder);
     let path = killed.folder.join(MANIFEST);
     let Ok(bytes) = files::read_no_follow(&path, MAX_BYTES) else {
         return;
@@ -38,7 +41,8 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
         return;
     };
     let ended = killed.ended.or_else(|| path.metadata().ok()?.modified().ok());
-    if !end_attempt(&mut manifest, killed.pid, ended, killed.last_step) {
+    let last_step = killed.last_step.max(last_step_of_ended(killed.folder, &manifest));
+    if !end_attempt(&mut manifest, killed.pid, ended, last_step) {
         return;
     }
     let text = serde_json::to_vec_pretty(&manifest).unwrap_or(bytes);
@@ -51,6 +55,22 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
             ),
         );
     }
+}
+
+/// Returns the last step of the loggers that had ended before the process was killed; the ring tells
+/// those of the open ones. A `summary.json` from before the newest attempt is another attempt's.
+fn last_step_of_ended(folder: &Path, manifest: &Value) -> Option<u64> {
+    let path = folder.join(SUMMARY);
+    let written = path.symlink_metadata().ok()?.modified().ok()?;
+    let written = written.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+    let started = manifest["attempts"].as_array()?.last()?["started"].as_f64()?;
+    if written < started {
+        return None;
+    }
+    let bytes = files::read_no_follow(&path, MAX_BYTES).ok()?;
+    let summary: Value = serde_json::from_slice(&bytes).ok()?;
+    let steps = summary.as_object()?.values().map(|logger| logger["last_step"].as_u64());
+    steps.flatten().max()
 }
 
 /// Ends the newest attempt; returns `false` if it has ended, or is not that of the process.
@@ -85,9 +105,12 @@ fn end_attempt(manifest: &mut Value, pid: u64, ended: Option<SystemTime>, last_s
 }
 
 const MANIFEST: &str = "run.json";
+/// The file with the ends of loggers.
+const SUMMARY: &str = "summary.json";
 /// The file that rank 0 of a live run holds a lock on.
 const LOCK: &str = ".lock";
-/// Most bytes of a manifest; 10,000 attempts have about 2 MB.
+/// Most bytes of a file that is read. A manifest of 10,000 attempts has about 2 MB, and so has a summary
+/// of 5,000 loggers.
 const MAX_BYTES: u64 = 16 << 20;
 /// The seconds of the run by their use, in an attempt.
 const LEDGER: &str = "ledger";
@@ -99,7 +122,6 @@ const EXIT_CODE: u64 = 137;
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
     use std::time::Duration;
 
     use logcore::FileRank;
@@ -146,6 +168,43 @@ mod tests {
             });
             assert_eq!(read(), expected);
         }
+    }
+
+    #[test]
+    fn the_steps_of_loggers_that_had_ended_are_in_the_summary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MANIFEST);
+        let summary =
+            json!({"train": {"last_step": 41}, "eval": {"last_step": 8}, "odd": [], "none": {"last_step": null}});
+        fs::write(folder.path().join(SUMMARY), summary.to_string()).unwrap();
+        let written = fs::metadata(folder.path().join(SUMMARY)).unwrap().modified().unwrap();
+        let written = written.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let cases = [
+            (written - 5.0, None, json!(41)),
+            (written - 5.0, Some(50), json!(50)),
+            (written + 5.0, None, json!(null)),
+        ];
+        for (started, last_step, expected) in cases {
+            let running =
+                json!({"pid": 12, "state": "running", "attempts": [{"started": started, "state": "running"}]});
+            fs::write(&path, running.to_string()).unwrap();
+            let mut killed = KilledRun::new(folder.path(), 12, FileRank(None));
+            killed.last_step = last_step;
+            note_killed(&killed);
+            let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            assert_eq!(manifest["attempts"][0]["last_step"], expected, "{manifest}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_process_that_was_killed_amid_its_first_manifest_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join(".logcore-0123456789abcdef.tmp");
+        fs::write(&left, "{").unwrap();
+        note_killed(&killed(folder.path(), 12, Some(1)));
+        assert!(left.exists(), "rank 0 alone has a manifest");
+        note_killed(&killed(folder.path(), 12, None));
+        assert!(!left.exists());
     }
 
     #[test]

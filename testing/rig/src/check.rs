@@ -62,7 +62,7 @@ fn check_leavings(folder: &Path, beginning: &str, findings: &mut Findings) -> Re
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // A process that was killed amid its first `run.json` leaves no run: a folder that nobody visits.
+        // A process that was killed before its ring had a name leaves no run: a folder that nobody visits.
         let is_of_no_run = name.ends_with(".tmp") && path.with_file_name(RunManifest::LOCK).exists();
         let is_of_no_run = is_of_no_run && !path.with_file_name(RunManifest::FILE).exists();
         if name.starts_with(beginning) && !is_of_no_run {
