@@ -37,10 +37,10 @@ const RESERVED: &str = "reserved=[live,log,runs,select,setZoom,view]";
 /// Members that only the page's own scripts know, beside those of a browser, which keep their
 /// names.
 const OWN_MEMBERS: &str = concat!(
-    "regex=/^((apply|choose|create|draw|fill|has|is|read|show|toggle)[A-Z]",
-    "|(byName|clock|decoded|describe|detailEnd|detailOf|drawing|facts|findBest|found|lastStep|lastTime|loggers",
-    "|logRun|lookUp|means|measure|millis|outputs|parsed|placeOf|places|pressedAt|setCurves|settings|smoothing",
-    "|stepAt|tableButton|throughput|throughputText|timeAt|zoomToSelection)$)/"
+    "regex=/^((apply|choose|create|draw|fill|find|has|is|read|show|toggle)[A-Z]",
+    "|(byName|clock|decoded|describe|detailEnd|detailOf|drawing|facts|found|lastStep|lastTime|loggers",
+    "|logRun|means|measure|millis|outputs|parsed|pending|placeOf|places|pressedAt|setCurves|setHealth|settings|shown|smoothing",
+    "|stepAt|stepOf|tableButton|throughput|throughputText|zoomToSelection)$)/"
 );
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -55,17 +55,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "passes=3,unsafe_arrows",
         "--ecma",
         "2022",
-        "--toplevel",
         "--mangle",
-        RESERVED,
-        "--mangle-props",
-        OWN_MEMBERS,
     ];
+    // The page's own scripts know all of their names; uPlot's are known to others.
+    let own = [&terser[..], &[RESERVED, "--toplevel", "--mangle-props", OWN_MEMBERS]].concat();
     let esbuild = [ESBUILD, "--loader=css", "--minify"];
-    let shorten_script = |text: &str| filter(&join_declarations(text), &terser);
+    let shorten_script = |text: &str| filter(&join_declarations(text), &own);
+    let shorten_plot = |text: &str| filter(&without_other_paths(text)?, &terser);
+    keep(is_check, "uplot.js", &["vendor/uPlot.iife.min.js"], &shorten_plot)?;
     keep(is_check, "report.js", REPORT, &shorten_script)?;
     keep(is_check, "live.js", &[REPORT, LIVE].concat(), &shorten_script)?;
-    let shorten_style = |text: &str| filter(&without_legend(text), &esbuild);
+    let shorten_style = |text: &str| filter(&without_unused_rules(text), &esbuild);
     keep(
         is_check,
         "style.css",
@@ -80,15 +80,38 @@ fn join_declarations(text: &str) -> String {
     text.replace("const ", "let ")
 }
 
-/// Removes the rules for uPlot's own legend, which the page does not use.
-fn without_legend(text: &str) -> String {
-    let is_of_legend = |rule: &&str| {
-        [".u-legend", ".u-inline", ".u-series"]
-            .iter()
-            .any(|name| rule.trim().starts_with(name))
+/// Removes uPlot's steps, bars and splines, and its clocks of other time zones: the page draws
+/// straight lines in the time of the reader. Terser then drops what only these have called.
+fn without_other_paths(text: &str) -> Result<String> {
+    let mut kept = text.to_owned();
+    for (begin, end) in [(",l.stepped=", "}return en}();"), (",en.tzDate=", ",en.sync=")] {
+        let cut = kept
+            .split_once(begin)
+            .and_then(|(before, after)| Some(format!("{before}{end}{}", after.split_once(end)?.1)));
+        kept = cut.with_context(|| {
+            format!("cannot shorten uPlot: its script has no `{begin}` before `{end}`; adapt both to its release")
+        })?;
+    }
+    Ok(kept)
+}
+
+/// Removes the rules for what uPlot does not show here: a legend, a title, and points at the cursor.
+/// Its font is that of the page.
+fn without_unused_rules(text: &str) -> String {
+    let is_unused = |rule: &&str| {
+        [
+            ".u-legend",
+            ".u-inline",
+            ".u-series",
+            ".u-title",
+            ".u-cursor-pt",
+            ".uplot {",
+        ]
+        .iter()
+        .any(|name| rule.trim().starts_with(name))
     };
     let (vendored, own) = text.split_once('\n').unwrap_or(("", text));
-    let rules = vendored.split_inclusive('}').filter(|rule| !is_of_legend(rule));
+    let rules = vendored.split_inclusive('}').filter(|rule| !is_unused(rule));
     format!("{}\n{own}", rules.collect::<String>())
 }
 
@@ -142,4 +165,23 @@ fn filter(text: &str, program: &[&str]) -> Result<String> {
         output.status
     );
     Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uplot_loses_paths_and_clocks_that_the_page_does_not_draw() {
+        let whole = "e,en.fmtDate=ne,en.tzDate=f(l),en.sync=dt;{l.linear=Ft,l.stepped=s,l.bars=b}return en}();\n";
+        let kept = "e,en.fmtDate=ne,en.sync=dt;{l.linear=Ft}return en}();\n";
+        assert_eq!(without_other_paths(whole).unwrap(), kept);
+        let error = without_other_paths("var uPlot=f(){return en}();")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("cannot shorten uPlot: its script has no `,l.stepped=`"),
+            "{error}"
+        );
+    }
 }
