@@ -60,8 +60,8 @@ function formatX(x) {
 const formatColumn = (x) => (view.x === "step" ? formatCount(Math.round(x)) : formatX(x));
 
 function drawAxes() {
-  const names = groups.flatMap(([, names]) => names).slice(0, MOST_AXES);
+  const names = listNames().slice(0, MOST_AXES);
   const chosen = view.x.slice(1);
   if (isMetricAxis() && !names.includes(chosen)) names.push(chosen);
-  find("x-metrics").replaceChildren(...names.map((name) => create("option", { value: "=" + name, text: clip(name, 60), selected: isMetricAxis() && name === chosen })));
+  fillChoices("x-metrics", names.map((name) => ["=" + name, name]), view.x);
 }

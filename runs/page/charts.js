@@ -23,12 +23,11 @@ function createSeriesOf(name) {
   const isOneRun = new Set(found.map((curve) => curve.run)).size === 1;
   return found.map((curve, at) => {
     const same = found.filter((other) => other.run === curve.run);
-    const parts = [];
-    if (!isOneRun || same.length === 1) parts.push(curve.run.label);
-    if (new Set(same.map((other) => other.logger)).size > 1) parts.push(curve.logger);
-    if (same.some((other) => other.rank !== curve.rank)) parts.push("rank " + curve.rank);
+    const hasLoggers = same.some((other) => other.logger !== curve.logger);
+    const hasRanks = same.some((other) => other.rank !== curve.rank);
     const number = isOneRun && found.length > 1 ? at : numbers.get(curve.run.index) + (isOneRun ? 0 : 8 * same.indexOf(curve));
-    return { curve, number, label: parts.join(" · ") || curve.run.label };
+    const label = joinParts((!isOneRun || same.length === 1) && curve.run.label, hasLoggers && curve.logger, hasRanks && "rank " + curve.rank);
+    return { curve, number, label: label || curve.run.label };
   });
 }
 
@@ -106,6 +105,11 @@ class Chart {
     this.plot.over.addEventListener("click", (event) => {
       if (Math.abs(event.clientX - this.pressedAt) < 5) this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
     });
+    this.showPoints();
+  }
+
+  /* Shows the points that the plot has got, and the texts about them. */
+  showPoints() {
     this.applyZoom();
     this.showFacts();
     this.showValues(this.plot);
@@ -427,6 +431,7 @@ function groupNames() {
 }
 
 let groups = groupNames();
+const listNames = () => groups.flatMap(([, names]) => names);
 /* Groups that are folded, at first because few look at them. */
 const closedGroups = new Set(["time", "progress"]);
 

@@ -118,12 +118,10 @@ class Run {
     this.throughputText = this.throughput ? formatTick(Number(this.throughput.toPrecision(4))) + (samples ? " samples/s" : " steps/s") : "–";
   }
 
-  timeAt(step) {
-    return this.lookUp("steps", step, "times", this.start);
-  }
-
   stepAt(time) {
-    return this.lookUp("times", time, "steps", 0);
+    if (!this.clock) return 0;
+    const { times, steps } = this.clock.readAll();
+    return steps[findNearest(times, time)];
   }
 
   /* The events that a chart of a metric marks: those of the metric, and those of none. */
@@ -133,12 +131,6 @@ class Run {
 
   stepOf(event) {
     return event.step ?? this.stepAt(event.time);
-  }
-
-  lookUp(kind, wanted, other, otherwise) {
-    if (!this.clock) return otherwise;
-    const all = this.clock.readAll();
-    return all[other][findNearest(all[kind], wanted)];
   }
 
   /* All summaries of metrics. The file is anybody's, so members that have another type are dropped. */

@@ -25,6 +25,26 @@ function create(kind, properties = {}, ...children) {
 
 const createHint = (text) => create("p.empty", { text });
 
+/* Parts of a label; those that are absent are left out. */
+const joinParts = (...parts) => parts.filter(Boolean).join(" · ");
+
+/* Fills a list of choices from values and their texts. */
+function fillChoices(id, choices, chosen) {
+  find(id).replaceChildren(...choices.map(([value, text]) => create("option", { value, text: clip(text, 60), selected: value === chosen })));
+}
+
+function createTable(caption, heads, body) {
+  return create("table", {}, create("caption.sr", { text: caption }), create("thead", {}, create("tr", {}, ...heads)), body);
+}
+
+/* Draws a part of the page again; the focus goes to the control that has the name of the one that had it. */
+function keepFocus(place, draw) {
+  const nameOf = (control) => control.getAttribute("aria-label") || control.title;
+  const focused = place.contains(document.activeElement) && nameOf(document.activeElement);
+  draw();
+  if (focused) [...place.querySelectorAll("button, input, [tabindex]")].find((control) => nameOf(control) === focused)?.focus();
+}
+
 /* Values by their keys, in the order in which keys come. */
 function groupBy(values, toKey) {
   const groups = new Map();

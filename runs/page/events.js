@@ -11,7 +11,8 @@ let askedEvents = FIRST_EVENTS;
 
 /* Where and when an event was. */
 function formatEvent(run, event) {
-  return [isKnown(event.step) && "step " + formatCount(event.step), formatTime(event.time), (run.world_size > 1 || event.rank > 0) && "rank " + event.rank].filter(Boolean).join(" · ");
+  const hasRanks = run.world_size > 1 || event.rank > 0;
+  return joinParts(isKnown(event.step) && "step " + formatCount(event.step), formatTime(event.time), hasRanks && "rank " + event.rank);
 }
 
 const worstOf = (run) => "is-" + EVENT_LEVELS.find((level) => run.events.some((event) => event.level === level));
@@ -33,7 +34,7 @@ function createEvents(shown) {
 function createEvent(run, event, names) {
   return create("li", {}, create("button", { class: "is-" + event.level, click: () => chooseEvent(run, event) },
     create("span.level", { text: event.level.toUpperCase() }),
-    create("span.clock", { text: [...names, formatEvent(run, event)].join(" · ") }),
+    create("span.clock", { text: joinParts(...names, formatEvent(run, event)) }),
     create("span.message", { text: clip(event.text, 600) }),
     event.incident && create("span.clock", { text: "incidents/" + event.incident })));
 }

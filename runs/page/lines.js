@@ -131,6 +131,5 @@ function drawGroupings() {
   const names = findDiffering().slice(0, MOST_SETTINGS * 4);
   if (view.group.length > 1 && !names.includes(view.group)) names.push(view.group);
   find("group-label").hidden = runs.length < 2;
-  const options = [["", "no group"], ["*", "all"], ...names.map((name) => [name, name])];
-  find("group").replaceChildren(...options.map(([value, text]) => create("option", { value, text: clip(text, 40), selected: value === view.group })));
+  fillChoices("group", [["", "no group"], ["*", "all"], ...names.map((name) => [name, name])], view.group);
 }

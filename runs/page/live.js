@@ -279,15 +279,14 @@ function drawChanged() {
   /* A table of many runs takes long to draw. */
   if (hasNewRuns || measureRuns() !== changed.measures) drawTable();
   drawOverview();
-  find("log").hidden = find("tools").hidden = runs.length === 0;
-  find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
-  const known = groups.flatMap(([, names]) => names).join("\n");
+  hideParts();
+  const known = listNames().join("\n");
   if (hasNewNames) {
     groups = groupNames();
     drawAxes();
   }
   if (hasNewRuns) drawGroupings();
-  if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== known) drawNewGroups();
+  if (hasNewNames && listNames().join("\n") !== known) drawNewGroups();
   else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
   /* A person who reads in the sections reads on. */
   if (hasNewRuns && !find("sections").contains(document.activeElement)) drawSections();
@@ -317,7 +316,6 @@ function drawTable() {
   columns = createColumns();
   drawHeader();
   find("footer").textContent = `Live from logcore ${data.version}. Drawn with uPlot. The page talks to its server alone.`;
-  find("runs").hidden = runs.length < 2;
   if (isPressing) changed.hasNewRuns = true;
   else if (runs.length > 1) drawRunsTable();
 }
@@ -325,10 +323,10 @@ function drawTable() {
 /* Draws all groups, and opens again what was open. */
 function drawNewGroups() {
   const open = new Set(charts.filter((chart) => !chart.table.hidden).map((chart) => chart.name));
-  const focused = find("groups").contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-  drawGroups();
-  for (const chart of charts) if (open.has(chart.name)) chart.toggleTable();
-  if (focused) [...find("groups").querySelectorAll("[aria-label]")].find((element) => element.getAttribute("aria-label") === focused)?.focus();
+  keepFocus(find("groups"), () => {
+    drawGroups();
+    for (const chart of charts) if (open.has(chart.name)) chart.toggleTable();
+  });
 }
 
 /* Draws the points that have come. Another look needs another drawing. */
@@ -338,10 +336,7 @@ function refreshChart(chart) {
   const points = chart.plot && chart.series.length > 0 ? chart.readSeries().points : [];
   if (points.length === 0 || chart.look !== before) return chart.remake();
   chart.plot.setData(points, false);
-  chart.applyZoom();
-  chart.showFacts();
-  chart.showValues(chart.plot);
-  if (!chart.table.hidden) chart.fillTable();
+  chart.showPoints();
 }
 
 const { make, readSeries } = Chart.prototype;

@@ -31,7 +31,7 @@ function drawLines() {
   const chosen = selectedRuns();
   log.run = run;
   find("log-run").hidden = chosen.length < 2;
-  find("log-run").replaceChildren(...chosen.slice(0, 200).map((other) => create("option", { value: other.index, text: clip(other.label, 40), selected: other === run })));
+  fillChoices("log-run", chosen.slice(0, 200).map(({ index, label }) => [index, label]), run?.index);
   const all = linesOf(run);
   const wanted = log.search.toLowerCase();
   const lines = all.filter((line) => (line.level < 0 || line.level >= log.least) && (!wanted || (line.origin + " " + line.message).toLowerCase().includes(wanted)));

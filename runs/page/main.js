@@ -21,6 +21,13 @@ function drawHeader() {
   find("footer").textContent = `Written ${formatTime(data.written)} by logcore ${data.version}. Drawn with uPlot. The page sends nothing.`;
 }
 
+/* Hides the parts of the page that the runs have no use for. */
+function hideParts() {
+  find("runs").hidden = runs.length < 2;
+  find("log").hidden = find("tools").hidden = runs.length === 0;
+  find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
+}
+
 function drawThemeSwitch() {
   find("theme").replaceChildren(...["auto", "light", "dark"].map((theme) => create("button", { text: theme, "aria-pressed": String(view.theme === theme), click: () => setTheme(theme) })));
 }
@@ -52,7 +59,6 @@ function startControls() {
     change("form", { smoothing });
   }));
   on("ranks", "change", (event) => change("form", { hasAllRanks: event.target.checked }));
-  find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
   on("zoom-reset", "click", () => setZoom(null));
   on("runs-filter", "input", debounce(120, () => {
     table.filter = find("runs-filter").value;
@@ -121,8 +127,7 @@ listen(["moment"], () => {
 drawHeader();
 startControls();
 startPrinting();
-find("runs").hidden = runs.length < 2;
-find("log").hidden = find("tools").hidden = runs.length === 0;
+hideParts();
 setTheme(/[#&]theme=(light|dark)/.exec(location.hash)?.[1] || "auto");
 drawOverview();
 drawAxes();

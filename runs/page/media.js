@@ -26,7 +26,8 @@ function createStrip(run, group, names, id) {
   const { key, items } = group;
   const place = create("div.value-place");
   const facts = create("p.facts");
-  const title = [...names, key, run.media.some((other) => other.logger !== group.logger) && group.logger, group.rank > 0 && "rank " + group.rank].filter(Boolean).join(" · ");
+  const hasLoggers = run.media.some((other) => other.logger !== group.logger);
+  const title = joinParts(...names, key, hasLoggers && group.logger, group.rank > 0 && "rank " + group.rank);
   const slider = create("input", { type: "range", max: items.length - 1, "aria-label": "Step of " + title, input: () => {
     const at = Number(slider.value);
     if (at < items.length - 1) chosenPlaces.set(id, items[at].step);
@@ -36,7 +37,7 @@ function createStrip(run, group, names, id) {
   const showItem = (at) => {
     const item = items[at];
     slider.setAttribute("aria-valuetext", "step " + item.step);
-    facts.textContent = [`step ${formatCount(item.step)}`, formatTime(item.time), item.caption].filter(Boolean).join(" · ");
+    facts.textContent = joinParts(`step ${formatCount(item.step)}`, formatTime(item.time), item.caption);
     showValue(place, run, group, item);
   };
   slider.hidden = items.length < 2;

@@ -57,7 +57,7 @@ function drawRunsTable() {
   const found = listRuns();
   const heads = columns.map((column) => {
     const isSorted = table.sort?.head === column.head;
-    const button = create("button", { title: column.title || column.head, click: () => sortBy(column) }, create("span", { text: clip(column.head, 28) }), create("span.arrow", { "aria-hidden": "true", text: isSorted ? (table.isDescending ? " ↓" : " ↑") : "" }));
+    const button = create("button", { title: column.title || column.head, click: () => sortBy(column) }, create("span", { text: clip(column.head, 28) }), create("span", { "aria-hidden": "true", text: isSorted ? (table.isDescending ? " ↓" : " ↑") : "" }));
     return create("th", { scope: "col", class: !column.isText && "number", "aria-sort": isSorted ? (table.isDescending ? "descending" : "ascending") : "none" }, button);
   });
   const rows = found.slice(0, table.shown).map((run) => {
@@ -69,17 +69,15 @@ function drawRunsTable() {
       return create(at ? "td" : "th", { scope: !at && "row", class: column.kind ? column.kind(run) : !column.isText && "number", title: text.length > 40 && clip(text, 1000), text: clip(text, 40) });
     });
     const mark = create("td.pick", {}, create("label", {}, box, isSelected ? createSwatch(numberOf(run)) : create("span.swatch")));
-    return create("tr", { class: isSelected && "is-selected" }, mark, ...cells);
+    return create("tr", {}, mark, ...cells);
   });
   const body = create("tbody", {}, ...rows);
   if (rows.length === 0) body.append(create("tr", {}, create("td", { colspan: columns.length + 1, class: "empty", text: "No run matches. Clear the filter to see all." })));
-  const drawn = create("table", {}, create("caption.sr", { text: "Runs; boxes choose what is drawn" }), create("thead", {}, create("tr", {}, create("th", { scope: "col" }, create("span.sr", { text: "Shown" })), ...heads)), body);
+  const shown = create("th", { scope: "col" }, create("span.sr", { text: "Shown" }));
+  const drawn = createTable("Runs; boxes choose what is drawn", [shown, ...heads], body);
   const more = create("button.more", { text: `Show more of ${formatCount(found.length - table.shown)}`, hidden: found.length <= table.shown, click: () => { table.shown += FIRST_RUNS; drawRunsTable(); } });
   const place = find("runs-table");
-  const nameOf = (control) => control.getAttribute("aria-label") || control.title;
-  const focused = place.contains(document.activeElement) && nameOf(document.activeElement);
-  place.replaceChildren(drawn, more);
-  if (focused) [...place.querySelectorAll("button, input")].find((control) => nameOf(control) === focused)?.focus();
+  keepFocus(place, () => place.replaceChildren(drawn, more));
   const count = view.selected.size;
   const drawnAll = count > MOST_DRAWN ? `, the first ${MOST_DRAWN} are drawn` : "";
   find("runs-count").textContent = `${formatCount(found.length)} of ${plural(runs.length, "run")} · ${formatCount(count)} selected${drawnAll}`;

@@ -65,8 +65,8 @@ function createLongTable(caption, heads, rows, most) {
   const asked = () => askedRows.get(caption) ?? most;
   const more = create("button.more", { text: "Show more", click: () => add(askedRows.set(caption, asked() + most).get(caption)) });
   add(asked());
-  const head = create("tr", {}, ...heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) && "number", text: clip(text, 60) })));
-  return [create("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, create("table", {}, create("caption.sr", { text: caption }), create("thead", {}, head), body)), more];
+  const cells = heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) && "number", text: clip(text, 60) }));
+  return [create("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, createTable(caption, cells, body)), more];
 }
 
 /* Names and values of several runs side by side, those that differ first. */
