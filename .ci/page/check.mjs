@@ -25,11 +25,13 @@ function report(name, runs) {
   return page;
 }
 
+const fleet = writeFleet(out);
 const pages = {
   one: report("one", [writeSpikes(out)]),
   many: report("many", writeRuns(out)),
   empty: report("empty", [writeEmpty(out)]),
-  fleet: report("fleet", writeFleet(out)),
+  fleet: report("fleet", fleet),
+  crowd: report("crowd", [...fleet, writeEmpty(out)]),
 };
 /* Pages whose looks are checked. */
 const LOOKS = ["one", "many", "empty"];
@@ -144,6 +146,18 @@ async function checkAxes(browser) {
   assert.equal((await scale())[0], 0);
   assert.ok((await scale())[1] <= 3e-4);
   await shootWhole(page, "axis-lr");
+  await choose("time");
+  const ticks = () => page.evaluate(() => [...live][0].plot.axes[0]._values);
+  const [first, ...others] = await ticks();
+  assert.match(first, /^\d\d:\d\d\n2026-09-2\d$/, "the first tick has the date of all");
+  assert.ok(others.length > 2 && others.every((text) => /^\d\d:\d\d(\n2026-09-2\d)?$/.test(text)), others.join());
+  await shoot(page, "axis-time");
+  const middle = (await scale()).reduce((sum, end) => sum + end / 2, 0);
+  for (const [half, form] of [[2, /^\d\d:\d\d:\d\d$/], [0.2, /^\d\d:\d\d:\d\d\.\d{3}$/], [1e6, /^20\d\d-\d\d-\d\d$/], [1e12, /^(–|\d{4,6}-\d\d-\d\d)$/]]) {
+    await page.evaluate((ends) => setZoom(ends), [middle - half, middle + half]);
+    await settle(page);
+    assert.match((await ticks())[1], form, `ticks of ${2 * half} s`);
+  }
   await choose("step");
   assert.deepEqual(await scale(), [0, 99_999]);
   assert.equal(await countSpikes(page), SPIKES);
@@ -192,6 +206,33 @@ async function checkGroups(browser) {
   await page.evaluate(() => setZoom([100, 120]));
   await checkAccess(page, "groups");
   assert.equal((await choose("")).length, 13, "twelve runs and the number of the others");
+  await close(page);
+}
+
+/* A long table of runs goes on where the keyboard is, and says so when nothing matches, on a phone too. */
+async function checkCrowd(browser) {
+  const page = await open(browser, "crowd", { viewport: PHONE });
+  const rows = () => page.$$eval("#runs-table tbody tr", (rows) => rows.length);
+  assert.equal(await rows(), 100);
+  await page.focus("#runs-table .more");
+  await page.keyboard.press("Enter");
+  assert.equal(await rows(), 101);
+  assert.ok(await page.evaluate(() => document.activeElement === [...document.querySelectorAll("#runs-table input")].at(-1)), "the first new row has the focus");
+  await page.type("#runs-filter", "no such run");
+  await settle(page);
+  assert.equal(await rows(), 0);
+  const { text, left, right } = await page.$eval("#runs-table .empty", (hint) => {
+    const { left, right } = hint.getBoundingClientRect();
+    return { text: hint.textContent, left, right };
+  });
+  assert.match(text, /^No run matches/);
+  assert.ok(left >= 0 && right <= PHONE.width, `the hint is in view: ${left} to ${right}`);
+  await page.type("#search", "no such metric");
+  await settle(page);
+  assert.match(await page.$eval("#groups", (groups) => groups.textContent), /^No metric matches/);
+  await shoot(page, "crowd-no-match");
+  await checkWidth(page, "crowd");
+  await checkAccess(page, "crowd");
   await close(page);
 }
 
@@ -280,6 +321,22 @@ async function checkSearchAndKeys(browser) {
   assert.ok(await page.evaluate(() => view.zoom !== null), "plus zooms");
   await page.keyboard.press("Escape");
   assert.ok(await page.evaluate(() => view.zoom === null), "Escape shows all");
+  await page.$eval("#search", (search) => (search.value = "") || search.dispatchEvent(new Event("input")));
+  await settle(page);
+  await page.$$eval(".plot", (plots) => plots[8].scrollIntoView() || plots[8].focus());
+  const hidden = [];
+  for (let presses = 0; (await focused()) !== "search"; presses++) {
+    assert.ok(presses < 40, "Shift and Tab lead back to the search");
+    await page.keyboard.down("Shift");
+    await page.keyboard.press("Tab");
+    await page.keyboard.up("Shift");
+    hidden.push(await page.evaluate(() => {
+      const { activeElement: control } = document;
+      const edge = document.getElementById("tools").getBoundingClientRect().bottom;
+      return control.closest(".group") && control.getBoundingClientRect().top < edge && (control.ariaLabel || control.textContent);
+    }));
+  }
+  assert.deepEqual(hidden.filter(Boolean), [], "the tools hide nothing that has the focus");
   await page.$eval("#log-lines ol", (list) => list.focus());
   const before = await page.evaluate(() => log.active);
   await page.keyboard.press("ArrowDown");
@@ -312,6 +369,13 @@ async function checkEvents(browser) {
   await page.evaluate(() => setZoom([20_400, 20_700]));
   await settle(page);
   assert.ok(!(await isMarked("metrics/lr", 20_500)), "other charts have no mark of a rule");
+  const ticks = await page.evaluate(() => [...live].map(({ plot }) => {
+    const { ctx, axes: [, { _size: room, _values: texts }] } = plot;
+    ctx.font = "11px system-ui, sans-serif";
+    return { room, texts, needs: Math.max(...texts.map((text) => ctx.measureText(text).width)) + 9 };
+  }));
+  assert.ok(ticks.some(({ texts }) => texts.some((text) => text.length > 7)), "some ticks are long");
+  assert.deepEqual(ticks.filter(({ room, needs }) => room < needs), [], "no tick is cut");
   const box = await page.evaluate(() => {
     const { plot } = [...live].find((chart) => chart.name === "metrics/spike");
     plot.over.scrollIntoView({ block: "center" });
@@ -398,6 +462,13 @@ async function checkOdd(browser) {
   assert.equal(await page.$$eval(".strip script, .strip a", (all) => all.length), 0);
   assert.match(await page.$eval("#notes", (notes) => notes.textContent), /2 of \d+ media values are left out/);
   await page.click("#runs-none");
+  const long = await page.evaluate(() => runs.find((run) => run.name.startsWith("an-ablation")).name);
+  await show(long);
+  await settle(page);
+  const row = await page.$$eval("#runs-table tbody tr", (rows) => rows.find((row) => row.querySelector(":checked")).querySelector("th").textContent);
+  const legend = await page.$eval(".legend .name", (name) => (name.scrollWidth <= name.clientWidth ? name.textContent : "cut"));
+  for (const text of [row, legend]) assert.ok(text.startsWith("an-ablation") && text.endsWith("suffix-"), `both ends of a long name are shown: ${text}`);
+  await page.click("#runs-none");
   await show("300-metrics");
   await settle(page);
   const count = (selector) => page.$$eval(selector, (all) => all.length);
@@ -407,10 +478,33 @@ async function checkOdd(browser) {
   assert.equal(await count(".chart"), 300);
   assert.ok((await count(".chart .u-wrap")) < 40, "charts out of sight are not drawn");
   await close(page);
+  const phone = await open(browser, "many", { viewport: PHONE });
+  await phone.$$eval("details", (all) => all.forEach((details) => (details.open = true)));
+  await settle(phone);
+  const [attempts, ledger] = await phone.evaluate(() => ["Attempts", "Ledger"].map((name) => Math.max(...[...document.querySelectorAll(`[aria-label="${name}"] tbody tr`)].map((row) => row.offsetHeight))));
+  assert.ok(attempts < 400 && ledger < 50, `words of tables are not torn on a phone: ${attempts}, ${ledger}`);
+  await phone.$eval('[aria-label="Attempts"]', (table) => table.scrollIntoView());
+  await shoot(phone, "many-phone-attempts");
+  await close(phone);
   const empty = await open(browser, "empty");
   assert.match(await empty.$eval("#groups", (groups) => groups.textContent), /no metrics yet/);
   await shoot(empty, "empty");
   await close(empty);
+}
+
+/* A person's own colors leave what colors tell. */
+async function checkForcedColors(browser) {
+  const page = await open(browser, "many");
+  const session = await page.createCDPSession();
+  await session.send("Emulation.setEmulatedMedia", { features: [{ name: "forced-colors", value: "active" }] });
+  await settle(page);
+  const seen = await page.evaluate(() => {
+    const style = (selector) => getComputedStyle(document.querySelector(selector));
+    return [matchMedia("(forced-colors: active)").matches, style(".legend .swatch").backgroundImage.includes("gradient"), style(".dot").backgroundColor, style("[aria-pressed=true]").fontWeight > style("[aria-pressed=false]").fontWeight];
+  });
+  assert.deepEqual(seen, [true, true, "rgb(0, 114, 178)", true]);
+  await shoot(page, "many-forced-colors");
+  await close(page);
 }
 
 async function checkLooks(browser) {
@@ -439,6 +533,12 @@ async function checkLooks(browser) {
     await page.setViewport({ width: 720, height: 1000 });
     await settle(page);
     await checkWidth(page, `${name}, on paper`);
+    const torn = await page.$$eval("#runs-table .number:not(th)", (cells) => cells.filter((cell) => {
+      const range = document.createRange();
+      range.selectNodeContents(cell);
+      return /^[\d.,]+$/.test(cell.textContent) && range.getClientRects().length > 1;
+    }).map((cell) => cell.textContent));
+    assert.deepEqual(torn, [], `${name}, on paper: numbers are whole`);
     await shootWhole(page, `${name}-print`);
     await checkAccess(page, `${name}, on paper`);
     await page.evaluate(() => dispatchEvent(new Event("afterprint")));
@@ -452,7 +552,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkCurves, checkAxes, checkGroups, checkZoom, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkLooks]) {
+  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

@@ -70,6 +70,14 @@ async function checkNews({ url }) {
   const page = await open(url);
   await waitForChart(page);
   await showOnly(page, "spikes");
+  const readers = await page.evaluate(() => {
+    const chart = [...live].find((chart) => chart.name === "metrics/loss");
+    chart.element.querySelector("button").click();
+    const region = chart.element.querySelector(".scroll");
+    region.scrollTop = 300;
+    region.focus({ preventScroll: true });
+    return [region.scrollTop, region.ariaLabel];
+  });
   for (const [step, value] of [[100_000, 5], [100_001, 6], [100_002, null]]) {
     const before = performance.now();
     const rest = value === null ? `"metrics/loss":null,"nonfinite":"{\\"metrics/loss\\":\\"NaN\\"}"` : `"metrics/loss":${value}`;
@@ -80,6 +88,8 @@ async function checkNews({ url }) {
     assert.ok(took < 1000, `a row is on the screen after ${took.toFixed(0)} ms`);
     console.log(`a row is on the screen after ${took.toFixed(0)} ms`);
   }
+  const stays = await page.evaluate(() => [document.activeElement.scrollTop, document.activeElement.ariaLabel]);
+  assert.deepEqual(stays, readers, "a reader of a table reads on");
   appendFileSync(join(spikes, "training.log"), "2026-11-29 12:00:00.000 | WARN  | trainer | a line that has come <b>late</b>\n");
   await page.waitForFunction(() => document.getElementById("log-lines").textContent.includes("a line that has come <b>late</b>"));
   await page.screenshot({ path: join(out, "news.png") });
@@ -174,6 +184,13 @@ async function checkRuns({ url }) {
   await page.waitForFunction((count) => runs.length === count + 1 && document.getElementById("runs-count").textContent.includes(`of ${count + 1} runs`), {}, count);
   rmSync(empty, { recursive: true });
   await page.waitForFunction(() => [...document.querySelectorAll("#runs-table tbody tr")].some((row) => row.textContent.includes("deleted")));
+  const gone = await page.evaluate(() => {
+    const { index } = runs.find((run) => run.state === "deleted");
+    select(new Set([index]));
+    return index;
+  });
+  await page.waitForFunction(() => document.getElementById("groups").textContent.startsWith("There are no metrics"));
+  assert.equal(await page.evaluate((index) => [...view.selected][0] === index && document.querySelector(".live").textContent, gone), "live", "what is gone is not loaded");
   assert.deepEqual(page.problems, []);
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run(document, { iframes: false }));
@@ -192,6 +209,10 @@ async function checkFirstRun() {
   describe(join(folder, "one"), "one", "unknown", []);
   appendFileSync(join(folder, "one", "metrics.jsonl"), `{"step":1,"time":1790000001,"logger":"trainer","metrics/loss":3}\n`);
   await waitForChart(page);
+  await page.focus(".group summary");
+  appendFileSync(join(folder, "one", "metrics.jsonl"), `{"step":2,"time":1790000002,"logger":"trainer","metrics/more":3}\n`);
+  await page.waitForFunction(() => document.querySelectorAll(".chart").length === 2);
+  assert.match(await page.evaluate(() => document.activeElement.textContent), /^metrics/, "the focus stays where a chart comes");
   describe(join(folder, "one"), "one", "finished", [{ name: "loss", last: 3, best: { value: 2, step: 1 } }]);
   await page.waitForFunction(() => document.getElementById("overview").textContent.includes("Best loss"));
   rmSync(join(folder, "one"), { recursive: true });

@@ -51,9 +51,25 @@ function xExtent(runs) {
   return low === high ? [low - room, high + room] : [low, high];
 }
 
+/* The width of an axis of values, in pixels: charts stand below each other where their ticks are short. */
+const measureTicks = (_, ticks) => Math.max(56, ...(ticks || []).map((text) => 12 + 7 * text.length));
+
 function formatX(x) {
   if (view.x === "time") return formatTime(x);
   return view.x === "relative" ? formatDuration(x) : formatTick(x);
+}
+
+/* The clock at the ticks of an axis of times, as fine as the ticks are, and the date where a day begins. */
+function formatTimes(_, ticks, axis, space, seconds) {
+  let before = "";
+  return ticks.map((time) => {
+    const [date, clock = ""] = formatTime(time).split(" ");
+    if (seconds >= 86400) return date;
+    const text = seconds < 1 ? clock + (time % 1).toFixed(3).slice(1) : clock.slice(0, seconds < 60 ? 8 : 5);
+    const isNew = date !== before;
+    before = date;
+    return isNew ? text + "\n" + date : text;
+  });
 }
 
 /* The x of a band's column; steps are whole. */

@@ -72,15 +72,16 @@ class Chart {
     const [ink, grid] = ["--muted", "--line"].map(readColor);
     const font = "11px system-ui, sans-serif";
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
-    const xAxis = view.x === "time" ? { ...axis, space: 70 } : { ...axis, space: view.x === "relative" ? 70 : 60, values: (_, splits) => splits.map(formatX) };
+    const isTime = view.x === "time";
+    const xAxis = { ...axis, space: isTime || view.x === "relative" ? 70 : 60, size: isTime ? 40 : 28, values: isTime ? formatTimes : (_, splits) => splits.map(formatX) };
     const hasPositive = this.lines.some((line) => line.y.some((y) => y !== null && y > 0));
     this.drawing.replaceChildren();
     this.plot = new uPlot({
       width: this.drawing.clientWidth || 300,
       height: CHART_HEIGHT,
       legend: { show: false },
-      scales: { x: { time: view.x === "time" }, y: view.isLogarithmic && hasPositive ? { distr: 3 } : {} },
-      axes: [{ ...xAxis, size: view.x === "time" ? 40 : 28 }, { ...axis, size: 56, values: (_, splits) => splits.map(formatTick) }],
+      scales: { x: { time: isTime }, y: view.isLogarithmic && hasPositive ? { distr: 3 } : {} },
+      axes: [xAxis, { ...axis, size: measureTicks, values: (_, splits) => splits.map(formatTick) }],
       series: options,
       bands,
       padding: [10, 20, 0, 0],
@@ -254,7 +255,7 @@ class Chart {
     const entries = view.group ? this.bands : this.series;
     const shown = entries.slice(0, 12);
     this.outputs = shown.map(() => create("span.value"));
-    this.legend.replaceChildren(...shown.map((series, at) => create("li", {}, createSwatch(series.number), create("span.name", { text: clip(series.label, 60), title: series.label }), this.outputs[at])));
+    this.legend.replaceChildren(...shown.map((series, at) => create("li", {}, createSwatch(series.number), create("span.name", { text: clip(series.label, 32), title: series.label }), this.outputs[at])));
     if (entries.length > shown.length) this.legend.append(create("li.muted", { text: `+${entries.length - shown.length}` }));
   }
 
@@ -399,14 +400,21 @@ class Chart {
   }
 
   fillTable() {
+    /* Rows are functions: a long curve has many more of them than are shown. */
     const cells = (...texts) => texts.map((text) => ({ text }));
-    const marks = view.group ? [] : [...new Set(this.runs)].flatMap((run) => run.findEvents(this.name).slice(-MOST_MARKED).map((event) => [run.label, ...cells(formatCount(event.step), formatTime(event.time), "–"), `${event.level}: ${event.text}`]));
+    const marks = view.group ? [] : [...new Set(this.runs)].flatMap((run) => run.findEvents(this.name).slice(-MOST_MARKED).map((event) => () => [run.label, ...cells(formatCount(event.step), formatTime(event.time), "–"), `${event.level}: ${event.text}`]));
     const more = marks.length > 0 ? [""] : [];
     const heads = view.group ? ["Group", "x", "Mean", "Least", "Greatest"] : ["Series", "Step", "Time", "Value", ...more.map(() => "Event")];
     const rows = view.group
-      ? this.bands.flatMap(({ label, x, mean, low, high }) => x.map((x, at) => [label, ...cells(formatColumn(x), ...[mean, low, high].map((values) => formatValue(values[at])))]))
-      : this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, ...cells(formatCount(step), formatTime(curve.read().times[at]), String(curve.read().values[at])), ...more]));
-    this.table.replaceChildren(...createLongTable(`Values of ${this.name}`, heads, [...marks, ...rows], FIRST_ROWS));
+      ? this.bands.flatMap(({ label, x, mean, low, high }) => x.map((x, at) => () => [label, ...cells(formatColumn(x), ...[mean, low, high].map((values) => formatValue(values[at])))]))
+      : this.series.flatMap(({ curve, label }) => {
+        const { steps, times, values } = curve.read();
+        return Array.from(steps, (step, at) => () => [label, ...cells(formatCount(step), formatTime(times[at]), String(values[at])), ...more]);
+      });
+    /* Rows that come leave a reader where the reader is. */
+    const scrollTop = this.table.firstChild?.scrollTop;
+    keepFocus(this.table, () => this.table.replaceChildren(...createLongTable(`Values of ${this.name}`, heads, [...marks, ...rows], FIRST_ROWS, (row) => row())));
+    this.table.firstChild.scrollTop = scrollTop;
   }
 }
 

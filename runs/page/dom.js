@@ -39,10 +39,10 @@ function createTable(caption, heads, body) {
 
 /* Draws a part of the page again; the focus goes to the control that has the name of the one that had it. */
 function keepFocus(place, draw) {
-  const nameOf = (control) => control.getAttribute("aria-label") || control.title;
+  const nameOf = (control) => control.getAttribute("aria-label") || control.title || control.firstChild?.textContent;
   const focused = place.contains(document.activeElement) && nameOf(document.activeElement);
   draw();
-  if (focused) [...place.querySelectorAll("button, input, [tabindex]")].find((control) => nameOf(control) === focused)?.focus();
+  if (focused) [...place.querySelectorAll("button, input, summary, [tabindex]")].find((control) => nameOf(control) === focused)?.focus();
 }
 
 /* Values by their keys, in the order in which keys come. */
@@ -62,8 +62,10 @@ function createLink(address) {
   return isWeb ? create("a", { href: address, text: address, rel: "noreferrer noopener" }) : create("span", { text: address });
 }
 
+/* Leaves out the middle of a long text: names of runs often differ at their ends. */
 function clip(text, length) {
-  return text.length > length ? text.slice(0, length - 1) + "…" : text;
+  const end = length >> 2;
+  return text.length > length ? text.slice(0, length - end - 1) + "…" + text.slice(-end) : text;
 }
 
 /* Calls a function once the person has stopped typing. */

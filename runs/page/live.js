@@ -103,6 +103,7 @@ function forgetRun(key) {
   const run = findRun(key);
   if (!run) return;
   Object.assign(run, { state: "deleted", version: undefined, text: undefined });
+  if (status.dataset.key === key) showStatus("live", "on");
   changed.hasNewRuns = true;
   drawSoon();
 }
@@ -118,8 +119,9 @@ async function loadList() {
   news.runs.reverse().forEach(describeRun);
 }
 
-/* Loads the curves and lines of a run, a few runs at a time. News that come meanwhile wait. */
+/* Loads the curves and lines of a run that has not been deleted, a few runs at a time. News that come meanwhile wait. */
 function loadRun(run) {
+  if (run.state === "deleted") return;
   if (run.pending) {
     run.isStale = true;
     return;
@@ -156,7 +158,7 @@ async function loadNext() {
     run.pending = null;
     status.dataset.key = run.key;
     showStatus(`cannot load ${clip(run.label, 40)}: ${problem.message}`, "off");
-    setTimeout(() => run.version === undefined && run.state !== "deleted" && view.selected.has(run.index) && loadRun(run), RETRY_AFTER);
+    setTimeout(() => run.version === undefined && view.selected.has(run.index) && loadRun(run), RETRY_AFTER);
   }
   loads -= 1;
   waiting.unshift(...asked);

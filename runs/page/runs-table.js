@@ -71,16 +71,23 @@ function drawRunsTable() {
     const mark = create("td.pick", {}, create("label", {}, box, isSelected ? createSwatch(numberOf(run)) : create("span.swatch")));
     return create("tr", {}, mark, ...cells);
   });
-  const body = create("tbody", {}, ...rows);
-  if (rows.length === 0) body.append(create("tr", {}, create("td", { colspan: columns.length + 1, class: "empty", text: "No run matches. Clear the filter to see all." })));
   const shown = create("th", { scope: "col" }, create("span.sr", { text: "Shown" }));
-  const drawn = createTable("Runs; boxes choose what is drawn", [shown, ...heads], body);
-  const more = create("button.more", { text: `Show more of ${formatCount(found.length - table.shown)}`, hidden: found.length <= table.shown, click: () => { table.shown += FIRST_RUNS; drawRunsTable(); } });
+  const drawn = createTable("Runs; boxes choose what is drawn", [shown, ...heads], create("tbody", {}, ...rows));
+  const more = create("button.more", { text: `Show more of ${formatCount(found.length - table.shown)}`, hidden: found.length <= table.shown, click: showMoreRuns });
   const place = find("runs-table");
-  keepFocus(place, () => place.replaceChildren(drawn, more));
+  /* The hint stands below the table, which may be wider than the screen. */
+  keepFocus(place, () => place.replaceChildren(drawn, rows.length > 0 ? more : createHint("No run matches. Clear the filter to see all.")));
   const count = view.selected.size;
   const drawnAll = count > MOST_DRAWN ? `, the first ${MOST_DRAWN} are drawn` : "";
   find("runs-count").textContent = `${formatCount(found.length)} of ${plural(runs.length, "run")} · ${formatCount(count)} selected${drawnAll}`;
+}
+
+/* Shows more rows; the keyboard goes on at the first of them. */
+function showMoreRuns() {
+  const before = table.shown;
+  table.shown += FIRST_RUNS;
+  drawRunsTable();
+  find("runs-table").querySelectorAll("input")[before].focus();
 }
 
 function sortBy(column) {

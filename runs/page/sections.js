@@ -55,17 +55,18 @@ function createRow(row) {
 /* Rows of long tables that a person has asked for, by caption. A table that is drawn again has as many. */
 const askedRows = new Map();
 
-/* A table that begins with so many rows, and a button for more of them. */
-function createLongTable(caption, heads, rows, most) {
+/* A table that begins with so many rows, and a button for more of them. `toCells` makes the cells of the rows that are shown. */
+function createLongTable(caption, heads, rows, most, toCells = (row) => row) {
   const body = create("tbody");
   const add = (count) => {
-    body.append(...rows.slice(body.childElementCount, count).map(createRow));
+    body.append(...rows.slice(body.childElementCount, count).map((row) => createRow(toCells(row))));
     more.hidden = count >= rows.length;
   };
   const asked = () => askedRows.get(caption) ?? most;
   const more = create("button.more", { text: "Show more", click: () => add(askedRows.set(caption, asked() + most).get(caption)) });
   add(asked());
-  const cells = heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) && "number", text: clip(text, 60) }));
+  const first = rows.length > 0 ? toCells(rows[0]) : [];
+  const cells = heads.map((text, at) => create("th", { scope: "col", class: isAmount(first[at]) && "number", text: clip(text, 60) }));
   return [create("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, createTable(caption, cells, body)), more];
 }
 
