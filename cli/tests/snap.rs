@@ -124,6 +124,11 @@ fn the_process_that_logs() {
             logger.log_text("sample", "some text", 2);
             logger.alert("title", "text", facade::AlertLevel::Warn);
             logger.info("x".repeat(400 << 10));
+            let written = || fs::read_to_string(logger.run_dir().join("training.log")).unwrap_or_default();
+            // The thread of the rules tells of the NaN at a moment of its own.
+            while !written().contains("bad is NaN") {
+                thread::yield_now();
+            }
             assert!(logger.flush().is_ok());
             wait_for_the_end();
             logger.finish();
