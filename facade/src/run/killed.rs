@@ -40,7 +40,9 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     let Ok(mut manifest) = serde_json::from_slice(&bytes) else {
         return;
     };
-    let ended = killed.ended.or_else(|| path.metadata().ok()?.modified().ok());
+    // A run that hangs has no frames, and saves its ledger.
+    let saved = path.metadata().and_then(|metadata| metadata.modified());
+    let ended = killed.ended.max(saved.ok().filter(|saved| *saved <= SystemTime::now()));
     let last_step = killed.last_step.max(last_step_of_ended(killed.folder, &manifest));
     if !end_attempt(&mut manifest, killed.pid, ended, last_step) {
         return;
@@ -147,7 +149,12 @@ mod tests {
                 "started": 1.0, "ended": null, "state": "running", "ledger": {"startup": 0.25, "step": 0.25},
             }],
         });
-        fs::write(&path, running.to_string()).unwrap();
+        let write = |saved: f64| {
+            fs::write(&path, running.to_string()).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs_f64(saved)).unwrap();
+        };
+        write(1.25);
         let read = || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
         note_killed(&killed(folder.path(), 12, Some(1)));
         note_killed(&killed(folder.path(), 13, None));
@@ -168,6 +175,17 @@ mod tests {
             });
             assert_eq!(read(), expected);
         }
+        // Saved without a new frame: the run hung.
+        write(41.5);
+        note_killed(&killed(folder.path(), 12, None));
+        let attempt = &read()["attempts"][1];
+        assert_eq!(
+            (&attempt["ended"], &attempt["ledger"]["step"]),
+            (&json!(41.5), &json!(40.75))
+        );
+        write(1e10);
+        note_killed(&killed(folder.path(), 12, None));
+        assert_eq!(read()["ended"], 1.5, "a time to come");
     }
 
     #[test]

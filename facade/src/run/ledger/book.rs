@@ -158,7 +158,7 @@ impl LedgerBook {
         let mut seconds = last.ledger.clone();
         seconds.retain(|_, time| (0.0..=MAX_SECONDS).contains(time));
         let ended = last.ended.filter(|ended| (earlier.started..=now).contains(ended));
-        let ended = ended.unwrap_or(earlier.started + seconds.values().sum::<f64>());
+        let ended = ended.unwrap_or_else(|| now.min(earlier.started + seconds.values().sum::<f64>()));
         complete(&mut seconds, ended - earlier.started);
         *seconds.entry(FIXED[DOWN.0].to_owned()).or_default() += (now - ended).max(0.0);
         for (name, time) in seconds.iter().filter(|(_, time)| **time <= MAX_SECONDS) {
@@ -477,11 +477,17 @@ impl LedgerBook {
 }
 
 /// Adds the seconds between the last save of a ledger and the end of its attempt, `wall` seconds
-/// after the start of the run. The uses get them by their shares so far.
+/// after the start of the run. The uses get them by their shares so far. If the clock was set back
+/// meanwhile, the uses have more seconds than the clock, and all lose by their shares.
 pub(in crate::run) fn complete(seconds: &mut BTreeMap<String, f64>, wall: f64) {
     let is_active = |name: &str| !PASSIVE.iter().any(|account| FIXED[account.0] == name);
-    let missing = wall - seconds.values().sum::<f64>();
-    if !missing.is_finite() || missing <= 0.0 {
+    let sum: f64 = seconds.values().sum();
+    let missing = wall - sum;
+    if !missing.is_finite() || wall <= 0.0 {
+        return;
+    }
+    if missing <= 0.0 {
+        seconds.values_mut().for_each(|time| *time *= wall / sum);
         return;
     }
     let active: f64 = seconds
@@ -764,6 +770,11 @@ mod tests {
         assert_eq!(pairs(&seconds(&foreign)), [("down", 20.0)]);
         let ahead = attempt(Some(1e6), &[("step", 4.0)]);
         assert_eq!(pairs(&seconds(&ahead)), [("step", 4.0), ("down", 16.0)]);
+        // The clock was hours ahead, and was set right.
+        let set_back = attempt(Some(1e6), &[("step", 3000.0), ("eval", 1000.0)]);
+        assert_eq!(pairs(&seconds(&set_back)), [("step", 15.0), ("eval", 5.0)]);
+        let saved_later = attempt(Some(1010.0), &[("step", 40.0)]);
+        assert_eq!(pairs(&seconds(&saved_later)), [("step", 10.0), ("down", 10.0)]);
         assert!(seconds(&RunManifest::default()).is_empty());
     }
 
