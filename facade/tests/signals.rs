@@ -123,6 +123,21 @@ fn handle_by_itself(signal: i32) {
     }
 }
 
+/// Closes all descriptors but the standard ones, as daemons do, and takes their numbers.
+fn close_descriptors() {
+    for number in 3..64 {
+        // SAFETY: the owners of these descriptors are what is under test.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::close(number);
+        }
+    }
+    // The owners must not read, write or close what others have opened since.
+    for _ in 3..64 {
+        std::mem::forget(fs::File::open("/dev/zero").unwrap());
+    }
+}
+
 /// Runs a case in the child, instead of the tests.
 fn child(case: &str, folder: &Path) {
     if case == "earlier handler" {
@@ -157,6 +172,9 @@ fn child(case: &str, folder: &Path) {
     }
     for i in 0..10_000 {
         logger.info(i);
+    }
+    if case == "descriptors closed" {
+        close_descriptors();
     }
     fs::write(folder.join("ready"), "").unwrap();
     if case == "finishing" {
@@ -282,6 +300,26 @@ fn a_second_signal_ends_the_process_at_once() {
     let before = Instant::now();
     assert_eq!(running.end().signal(), Some(libc::SIGINT));
     assert!(before.elapsed() < SOON / 2, "it waited for the sink");
+}
+
+#[test]
+fn signals_are_answered_after_the_program_has_closed_all_descriptors() {
+    let mut running = SignaledChild::start("descriptors closed");
+    // The thread of the signals makes a new pipe at once, but at a moment of its own.
+    let folder = PathBuf::from(format!("/proc/{}/fd", running.child.id()));
+    let has_both_ends = || {
+        let targets = (3..1024).filter_map(|number| fs::read_link(folder.join(number.to_string())).ok());
+        let is_pipe = |target: &PathBuf| target.to_string_lossy().starts_with("pipe:");
+        let mut pipes: Vec<_> = targets.filter(is_pipe).collect();
+        pipes.sort_unstable();
+        pipes.windows(2).any(|pair| pair[0] == pair[1])
+    };
+    while cfg!(target_os = "linux") && !has_both_ends() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    running.send(libc::SIGTERM);
+    assert_eq!(running.end().signal(), Some(libc::SIGTERM));
+    assert!(running.text().contains("| WARN  | child | Interrupted by SIGTERM"));
 }
 
 #[test]

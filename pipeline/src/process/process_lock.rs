@@ -93,8 +93,9 @@ impl Drop for ProcessLock {
             std::mem::forget((self.file.take(), self.descriptor.take()));
             return;
         }
-        drop(self.descriptor.take());
-        drop(self.file.take());
+        if let (Some(descriptor), Some(file)) = (self.descriptor.take(), self.file.take()) {
+            descriptor.close(file);
+        }
     }
 }
 

@@ -115,7 +115,9 @@ pub fn signal_self(signal: Signal) -> io::Result<()> {
 
 #[cfg(unix)]
 mod imp {
-    use std::io::{self, Read as _};
+    use std::io::{self, PipeReader, Read as _};
+    use std::mem;
+    use std::os::fd::AsRawFd as _;
     use std::panic::catch_unwind;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
@@ -146,23 +148,40 @@ mod imp {
         }
         let mut signals = SIGNALS.to_vec();
         signals.extend(work.ask.map(|_| Signal::User1));
-        let (forwarding, mut pipe) = SignalForwarding::prepare(signals.iter().map(|signal| signal.number()))?;
+        let prepare = |signals: &[Signal]| SignalForwarding::prepare(signals.iter().map(|signal| signal.number()));
+        let (forwarding, pipe) = prepare(&signals)?;
         thread::Builder::new()
             .name("logcore-signals".to_owned())
             .spawn(move || {
-                let mut number = [0];
-                while pipe.read_exact(&mut number).is_ok() {
-                    let received = signals
-                        .iter()
-                        .copied()
-                        .find(|signal| signal.number() == i32::from(number[0]));
-                    if let Some(signal) = received.filter(|signal| forwarding.decides_about(signal.number())) {
-                        respond(signal, work);
-                    }
+                let (mut forwarding, mut pipe) = (forwarding, pipe);
+                loop {
+                    respond_to_all(&signals, forwarding, &mut pipe, work);
+                    // The program has closed all descriptors, as daemons do. Their numbers may belong to
+                    // other files by now.
+                    mem::forget(pipe);
+                    (forwarding, pipe) = match prepare(&signals) {
+                        Ok(prepared) => prepared,
+                        Err(_) => return forwarding.withdraw(),
+                    };
                 }
             })?;
         forwarding.install();
         Ok(())
+    }
+
+    /// Responds to the signals that come through the pipe, until the program has closed the pipe. A byte
+    /// of a file that has got its number since is no signal.
+    fn respond_to_all(signals: &[Signal], forwarding: &SignalForwarding, pipe: &mut PipeReader, work: SignalWork) {
+        let mut number = [0];
+        while pipe.read_exact(&mut number).is_ok() && forwarding.is_end_of_pipe(pipe.as_raw_fd()) {
+            let received = signals
+                .iter()
+                .copied()
+                .find(|signal| signal.number() == i32::from(number[0]));
+            if let Some(signal) = received.filter(|signal| forwarding.decides_about(signal.number())) {
+                respond(signal, work);
+            }
+        }
     }
 
     fn respond(signal: Signal, work: SignalWork) {

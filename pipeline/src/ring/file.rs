@@ -193,8 +193,9 @@ impl Drop for RingFile {
             return;
         }
         self.names.remove();
-        drop(self.descriptor.take());
-        drop(self.file.take());
+        if let (Some(descriptor), Some(file)) = (self.descriptor.take(), self.file.take()) {
+            descriptor.close(file);
+        }
     }
 }
 

@@ -53,6 +53,31 @@ impl ExclusiveDescriptor {
     }
 }
 
+#[cfg(unix)]
+impl ExclusiveDescriptor {
+    /// Closes the descriptor of `file`, unless the program has closed the descriptor itself: its number
+    /// may belong to another file by then.
+    pub(crate) fn close(self, file: File) {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let is_ours = self.0.is_none_or(|index| {
+            let entry = &DESCRIPTORS[index];
+            let expected = (
+                entry.device.load(Ordering::Relaxed),
+                entry.inode.load(Ordering::Relaxed),
+            );
+            file.metadata()
+                .is_ok_and(|found| (found.dev(), found.ino()) == expected)
+        });
+        drop(self);
+        if is_ours {
+            drop(file);
+        } else {
+            std::mem::forget(file);
+        }
+    }
+}
+
 impl Drop for ExclusiveDescriptor {
     /// Runs before the descriptor is closed, so that no child looks at a number that belongs to
     /// another file.

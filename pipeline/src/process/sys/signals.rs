@@ -3,12 +3,12 @@
 use std::ffi::{c_int, c_void};
 use std::io::{self, PipeReader};
 use std::mem::{self, MaybeUninit};
-use std::os::fd::IntoRawFd as _;
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, RawFd};
 use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::calls::set_nonblocking;
+use super::calls::{file_identity, set_nonblocking};
 
 /// A handler that receives the details of its signal.
 pub(crate) type SignalHandler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
@@ -166,6 +166,9 @@ unsafe fn errno() -> *mut c_int {
 pub(crate) struct SignalForwarding {
     /// The write end of the pipe. It does not block.
     pipe: c_int,
+    /// Device and inode of both ends. A program that closes all descriptors, as daemons do, lets other
+    /// files have their numbers.
+    identity: (u64, u64),
     /// A child of a fork has the handlers, but no thread that reads the pipe.
     pid: u32,
     /// The numbers of the signals, with the actions before ours.
@@ -186,6 +189,7 @@ impl SignalForwarding {
         let (reader, writer) = io::pipe()?;
         // A full pipe must not hold up a handler.
         set_nonblocking(&writer)?;
+        let identity = file_identity(writer.as_raw_fd())?;
         let of_parent = Self::current();
         // A child of a fork has our handlers already, and the actions before them are those that
         // the parent found.
@@ -196,6 +200,7 @@ impl SignalForwarding {
         };
         let forwarding: &'static Self = Box::leak(Box::new(Self {
             pipe: writer.into_raw_fd(),
+            identity,
             pid: process::id(),
             signals: numbers.map(|number| (number, earlier(number))).collect(),
         }));
@@ -213,6 +218,18 @@ impl SignalForwarding {
                 action.install(*number);
             }
         }
+    }
+
+    /// Returns `true` unless the program has closed this end of the pipe. Async-signal-safe.
+    pub(crate) fn is_end_of_pipe(&self, end: RawFd) -> bool {
+        file_identity(end).is_ok_and(|identity| identity == self.identity)
+    }
+
+    /// Gives the signals that come through the pipe their default effect.
+    pub(crate) fn withdraw(&self) {
+        let ours = self.signals.iter().map(|(number, _)| *number);
+        ours.filter(|number| self.decides_about(*number))
+            .for_each(SignalAction::install_default);
     }
 
     /// Returns `true` if the signal had its default effect before, and nothing has replaced our
@@ -249,9 +266,9 @@ extern "C" fn forward(number: c_int, info: *mut libc::siginfo_t, context: *mut c
         return unsafe { earlier.call(number, info, context) };
     }
     keep_errno(|| {
-        // SAFETY: `getpid` and `write` are async-signal-safe; the byte lives through the call.
+        // SAFETY: `getpid`, `fstat` and `write` are async-signal-safe; the byte lives through the call.
         unsafe {
-            if libc::getpid().cast_unsigned() == forwarding.pid {
+            if libc::getpid().cast_unsigned() == forwarding.pid && forwarding.is_end_of_pipe(forwarding.pipe) {
                 let byte = number as u8;
                 libc::write(forwarding.pipe, ptr::from_ref(&byte).cast(), 1);
                 return;
