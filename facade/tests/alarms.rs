@@ -47,6 +47,35 @@ fn a_logger_that_ends_at_once_tells_what_its_rules_find() {
     }
 }
 
+/// The thread that tells looks at all runs once a second, also between the beginning of a run and the
+/// first logger's entry into the run.
+#[test]
+fn each_of_many_runs_that_begin_and_end_tells_what_its_rules_find() {
+    let until = Instant::now() + Duration::from_secs(5);
+    thread::scope(|scope| {
+        for worker in 0..24 {
+            let work = move || {
+                while Instant::now() < until {
+                    let folder = tempfile::tempdir().unwrap();
+                    let logger = setup_logging(LogConfig {
+                        name: format!("trainer{worker}"),
+                        log_dir: folder.path().into(),
+                        enable_console: false,
+                        ..LogConfig::default()
+                    })
+                    .unwrap();
+                    logger.log_metrics([("loss", f64::NAN)]);
+                    let text = logger.run_dir().join("training.log");
+                    logger.finish();
+                    let text = fs::read_to_string(text).unwrap();
+                    assert!(text.contains("loss is NaN at step 0"), "{text}");
+                }
+            };
+            thread::Builder::new().spawn_scoped(scope, work).unwrap();
+        }
+    });
+}
+
 /// The file that an event names is there before the event, and whatever becomes of the run.
 #[cfg(unix)]
 #[test]

@@ -69,6 +69,9 @@ impl WatchedRun {
         #[cfg(feature = "health")]
         self.vigil.add_logger(logger);
         self.loggers.push(Arc::downgrade(logger));
+        if self.loggers.len() == 1 {
+            self.attend();
+        }
     }
 
     /// Returns `true` if nothing of `run.json` is still being collected.
@@ -107,14 +110,21 @@ impl WatchedRun {
 
     /// Looks at the run, once a second.
     pub(super) fn tick(&mut self) {
+        if self.loggers.is_empty() {
+            return;
+        }
         let loggers = self.open_loggers();
         self.stopping.look(&self.run, &loggers);
         #[cfg(feature = "health")]
         self.vigil.tick(&loggers);
     }
 
-    /// Looks at what has been found, asked and saved since the last look.
+    /// Looks at what has been found, asked and saved since the last look. Before the first logger has
+    /// joined, what is found in its values waits: no other logger could tell it.
     pub(super) fn attend(&mut self) {
+        if self.loggers.is_empty() {
+            return;
+        }
         let checkpoint = self.run.ledger().newest_checkpoint();
         if checkpoint > self.checkpoint && self.heard.elapsed() >= LEAST_PAUSE {
             self.checkpoint = checkpoint;
