@@ -489,6 +489,108 @@ fn export_writes_a_file_or_the_standard_output() {
     }
 }
 
+/// A row of a run, without its line end.
+fn row(step: u32, loss: f64) -> String {
+    format!("{{\"step\":{step},\"time\":1.5,\"logger\":\"trainer\",\"metrics/loss\":{loss}}}")
+}
+
+#[test]
+fn lines_that_are_no_rows_are_named() {
+    let folder = runs();
+    let file = folder.path().join("one/metrics.jsonl");
+    // A torn line, the hole that a file system leaves after a loss of power, and a torn end.
+    let torn = &row(2, 7.0)[..20];
+    let rows = format!(
+        "{}\n{torn}{}\n{}{}\n{}\n{torn}",
+        row(1, 8.0),
+        row(3, 6.0),
+        "\0".repeat(4096),
+        row(4, 5.0),
+        row(5, 4.0)
+    );
+    fs::write(&file, rows).unwrap();
+    let part = "2 lines are no rows, and are left out; the first is line 2 of one/metrics.jsonl; \
+                the last line is incomplete, and is left out";
+    let mut commands = vec![
+        vec!["export", "one", "--to", "csv"],
+        vec!["export", "one", "--to", "jsonl", "-o", "rows.jsonl"],
+        vec!["plot", "one", "loss"],
+    ];
+    if cfg!(feature = "parquet") {
+        commands.push(vec!["export", "one", "--to", "parquet", "-o", "rows.parquet"]);
+    }
+    if cfg!(feature = "tensorboard") {
+        commands.push(vec!["export", "one", "--to", "tensorboard", "-o", "events"]);
+    }
+    for command in commands {
+        let output = logcore(folder.path(), &command);
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        text(&output);
+        assert!(
+            error.contains("rows are missing in ") && error.contains(part),
+            "{command:?}: {error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{command:?}: {error}");
+    }
+    let object = json(folder.path(), &["export", "one", "--to", "csv", "-o", "rows.csv"]);
+    assert_eq!(
+        (&object["rows"], &object["left_out"], &object["torn"]),
+        (&2.into(), &2.into(), &true.into())
+    );
+    assert_eq!(object["first_left_out"], "line 2 of one/metrics.jsonl");
+    assert!(
+        object["problems"][0]["error"].as_str().unwrap().contains(part),
+        "{object}"
+    );
+
+    let merged = logcore(folder.path(), &["merge", "one"]);
+    let error = String::from_utf8(merged.stderr.clone()).unwrap();
+    text(&merged);
+    assert!(
+        error.contains("skipped 2 foreign lines, the first is line 2 of one/metrics.jsonl; skipped the incomplete last line of rank 0"),
+        "{error}"
+    );
+    let object = json(folder.path(), &["merge", "one"]);
+    let merged = &object["files"][0];
+    assert_eq!(
+        (&merged["left_out"], &merged["first_left_out"], &merged["torn"]),
+        (
+            &2.into(),
+            &"line 2 of one/metrics.jsonl".into(),
+            &serde_json::json!([0])
+        )
+    );
+    assert_eq!(object["problems"].as_array().unwrap().len(), 1);
+
+    let page = logcore(folder.path(), &["report", "one"]);
+    let error = String::from_utf8(page.stderr).unwrap();
+    assert!(error.contains("Rows are missing: 2 lines are no rows"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_last_line_of_a_live_run_is_no_damage() {
+    let folder = runs();
+    let dir = folder.path().join("one");
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let manifest = format!("{{\"id\":\"live\",\"state\":\"running\",\"host\":\"{}\"}}", host.trim());
+    fs::write(dir.join("run.json"), manifest).unwrap();
+    let lock = fs::File::create(dir.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    fs::write(dir.join("metrics.jsonl"), format!("{}\n{{\"st", row(1, 8.0))).unwrap();
+    for command in [
+        &["export", "one", "--to", "csv"][..],
+        &["plot", "one"],
+        &["merge", "one"],
+        &["report", "one"],
+    ] {
+        let output = logcore(folder.path(), command);
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        text(&output);
+        assert!(!error.contains("missing"), "{command:?}: {error}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn files_that_cannot_be_read_are_no_silence() {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use logcore::StoredRow;
 
-use crate::{RunError, StoredRun};
+use crate::{LeftOutLines, RunError, StoredRun};
 
 /// A value of a metric, with its step and time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -289,7 +289,7 @@ impl StoredRun {
     /// });
     /// fs::write(folder.path().join("metrics.jsonl"), rows.concat()).unwrap();
     ///
-    /// let curves = StoredRun::open(folder.path())?.curves(0, 2)?;
+    /// let curves = StoredRun::open(folder.path())?.curves(0, 2)?.curves;
     /// assert_eq!((curves[0].name(), curves[0].count()), ("loss", 4));
     /// assert_eq!(curves[0].buckets()[1].max.unwrap().value, 7.0);
     /// # Ok::<(), logcore_runs::RunError>(())
@@ -298,14 +298,28 @@ impl StoredRun {
     /// # Errors
     ///
     /// If a file cannot be read. A rank without rows has no curves.
-    pub fn curves(&self, rank: u32, buckets: usize) -> Result<Vec<Curve>, RunError> {
+    pub fn curves(&self, rank: u32, buckets: usize) -> Result<RunCurves, RunError> {
         let mut curves = CurveSet::new(buckets, usize::MAX, usize::MAX);
         curves.begin(rank);
-        for row in self.rows(rank)? {
+        let mut rows = self.rows(rank)?;
+        for row in &mut rows {
             curves.add(&row?);
         }
-        Ok(curves.curves)
+        Ok(RunCurves {
+            curves: curves.curves,
+            left_out: rows.left_out().clone(),
+        })
     }
+}
+
+/// The curves of a rank; returned by [`StoredRun::curves`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RunCurves {
+    /// The curves, in the order in which the metrics appear.
+    pub curves: Vec<Curve>,
+    /// Lines that could not be read as rows.
+    pub left_out: LeftOutLines,
 }
 
 /// The curves of several ranks and runs, with a bound on all their buckets together.

@@ -58,14 +58,14 @@ mod row_reader;
 mod rows;
 mod run;
 
-pub use self::curve::{Curve, CurveBucket, CurvePoint};
+pub use self::curve::{Curve, CurveBucket, CurvePoint, RunCurves};
 pub use self::error::RunError;
-pub use self::export::ExportFormat;
+pub use self::export::{ExportFormat, Exported};
 pub use self::followed_file::FollowedFile;
 pub use self::media::RunMedia;
 pub use self::merge::rank_files::rank_mark;
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
-pub use self::rows::Rows;
+pub use self::rows::{LeftOutLines, Rows};
 pub use self::run::{RunList, StoredRun, find_run, list_runs};
 
 #[cfg(test)]

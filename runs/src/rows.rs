@@ -1,8 +1,10 @@
 //! The rows of a run: of each step and logger those of the newest attempt.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Display, Write as _};
 use std::path::Path;
 
+use logcore::escape::EscapingFormatter;
 use logcore::files::{LineError, Lines};
 use logcore::reserved_names::is_system_metric;
 use logcore::{StoredRow, SupersededRows};
@@ -13,7 +15,8 @@ use crate::row_reader::RowReader;
 /// The rows of one rank, in the order of the file; made by
 /// [`StoredRun::rows`](crate::StoredRun::rows).
 ///
-/// Lines that are no rows are skipped. The memory holds one row for each logger.
+/// Lines that are no rows are skipped, and [counted](Self::left_out). The memory holds one row for
+/// each logger.
 #[derive(Debug)]
 pub struct Rows {
     lines: Option<Lines>,
@@ -22,11 +25,14 @@ pub struct Rows {
     open: OpenRows,
     complete: VecDeque<StoredRow>,
     has_every_value: bool,
+    left_out: LeftOutLines,
+    /// `true` if a process may be writing the last line.
+    is_live: bool,
 }
 
 impl Rows {
     /// Opens the rows of a file; no file has no rows.
-    pub(crate) fn open(path: Option<&Path>, superseded: &SupersededRows) -> Result<Self, RunError> {
+    pub(crate) fn open(path: Option<&Path>, superseded: &SupersededRows, is_live: bool) -> Result<Self, RunError> {
         let newest = match path {
             Some(path) => NewestAttempts::read(path, superseded)?,
             None => NewestAttempts::default(),
@@ -38,6 +44,8 @@ impl Rows {
             open: OpenRows::default(),
             complete: VecDeque::new(),
             has_every_value: false,
+            left_out: LeftOutLines::default(),
+            is_live,
         })
     }
 
@@ -46,17 +54,40 @@ impl Rows {
         self
     }
 
+    /// Returns the lines that were left out so far.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_runs::StoredRun;
+    /// use std::fs;
+    ///
+    /// fs::write(folder.path().join("run.json"), r#"{"state":"finished"}"#).unwrap();
+    /// let row = "{\"step\":1,\"time\":1.0,\"logger\":\"a\"}\n";
+    /// fs::write(folder.path().join("metrics.jsonl"), format!("{row}{{\"step\":2,\"ti\n{row}{{\"st")).unwrap();
+    /// let mut rows = StoredRun::open(folder.path())?.rows(0)?;
+    /// assert_eq!(rows.by_ref().count(), 1, "both rows are of one step");
+    /// let left_out = rows.left_out();
+    /// assert_eq!((left_out.count, left_out.is_torn), (1, true));
+    /// assert!(left_out.to_string().starts_with("1 line is no row, and is left out: line 2 of "));
+    /// # Ok::<(), logcore_runs::RunError>(())
+    /// ```
+    #[must_use]
+    pub fn left_out(&self) -> &LeftOutLines {
+        &self.left_out
+    }
+
     /// Reads up to the next row that is complete.
     fn read_on(&mut self) -> Result<(), RunError> {
         let Some(lines) = &mut self.lines else { return Ok(()) };
         while self.complete.is_empty() {
             let Some(line) = lines.next_line()? else {
+                self.left_out.is_torn = lines.is_torn() && !self.is_live;
                 self.lines = None;
                 self.complete.extend(std::mem::take(&mut self.open).into_rows());
                 break;
             };
-            let row = self.reader.read(line);
-            let Some(row) = row.filter(|row| self.newest.has(row)) else {
+            let Some(row) = self.reader.read(line) else {
+                self.left_out.add(|| lines.location());
                 continue;
             };
             if self.has_every_value || self.open.add(row) {
@@ -76,6 +107,54 @@ impl Iterator for Rows {
             return Some(Err(error));
         }
         self.complete.pop_front().map(Ok)
+    }
+}
+
+/// The lines that are left out because they are no rows; returned by [`Rows::left_out`]. A line that
+/// a kill has torn, or of which a file system has lost a part, is none. The `Display` is for people.
+///
+/// ```
+/// assert!(logcore_runs::LeftOutLines::default().is_empty());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOutLines {
+    /// Number of complete lines that are no rows.
+    pub count: u64,
+    /// Location of the first of them: `line 3 of logs/metrics.jsonl`.
+    pub first: Option<String>,
+    /// `true` if a file ends in the middle of a line, and no process of the run may be writing the
+    /// rest.
+    pub is_torn: bool,
+}
+
+impl LeftOutLines {
+    /// Returns `true` if all lines are rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && !self.is_torn
+    }
+
+    /// Counts a line. Calls `location` for the first one only.
+    fn add(&mut self, location: impl FnOnce() -> String) {
+        self.count += 1;
+        self.first.get_or_insert_with(location);
+    }
+}
+
+impl Display for LeftOutLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut EscapingFormatter(f);
+        match (self.count, &self.first) {
+            (1, Some(first)) => write!(f, "1 line is no row, and is left out: {first}")?,
+            (count, Some(first)) => write!(f, "{count} lines are no rows, and are left out; the first is {first}")?,
+            _ => {}
+        }
+        if self.is_torn {
+            let separator = if self.count > 0 { "; " } else { "" };
+            write!(f, "{separator}the last line is incomplete, and is left out")?;
+        }
+        Ok(())
     }
 }
 
@@ -216,7 +295,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, text).unwrap();
-        let mut rows = Rows::open(Some(&path), superseded).unwrap();
+        let mut rows = Rows::open(Some(&path), superseded, false).unwrap();
         rows.has_every_value = has_every_value;
         rows.map(Result::unwrap).collect()
     }

@@ -170,7 +170,8 @@ impl StoredRun {
     /// If a file cannot be opened. A rank without rows has none.
     pub fn rows(&self, rank: u32) -> Result<Rows, RunError> {
         let path = self.row_files()?.remove(&rank);
-        Rows::open(path.as_deref(), &self.manifest.superseded_rows())
+        let is_live = self.state == RunState::Running;
+        Rows::open(path.as_deref(), &self.manifest.superseded_rows(), is_live)
     }
 
     /// Returns the rows of a rank as [`rows`](Self::rows) does, with every value: several values of

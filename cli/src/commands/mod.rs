@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::CommandFactory as _;
-use logcore_runs::{RunError, RunList, StoredRun, find_run};
+use logcore_runs::{LeftOutLines, RunError, RunList, StoredRun, find_run};
 
 use crate::arguments::{Arguments, Command};
 use crate::output::{Outcome, Output};
@@ -111,6 +111,13 @@ fn report_list_problems(list: &RunList, output: &mut Output) {
             _ => None,
         };
         output.problem(path.as_deref(), &problem.to_string());
+    }
+}
+
+/// Reports the lines of the rows that an output does not have.
+fn report_left_out(left_out: &LeftOutLines, target: &str, output: &mut Output) {
+    if !left_out.is_empty() {
+        output.problem(Some(target), &format!("rows are missing in {target}: {left_out}"));
     }
 }
 

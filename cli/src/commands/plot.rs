@@ -9,7 +9,7 @@ use logcore::escape::{to_one_line, to_short_line};
 use logcore_runs::{Curve, CurvePoint, StoredRun, find_run};
 use serde_json::{Value, json};
 
-use super::read_entry;
+use super::{read_entry, report_left_out};
 use crate::arguments::PlotArguments;
 use crate::columns::short_number;
 use crate::output::{Outcome, Output};
@@ -64,7 +64,11 @@ pub(super) fn run(arguments: &PlotArguments, log_dir: &Path, output: &mut Output
     for run in runs {
         let entry = read_entry(run, false, output);
         match entry.run.curves(0, width * 2) {
-            Ok(curves) => all.extend(curves.into_iter().map(|curve| (entry.id(), curve))),
+            Ok(read) => {
+                let dir = entry.run.dir.to_string_lossy();
+                report_left_out(&read.left_out, &format!("the curves of {dir}"), output);
+                all.extend(read.curves.into_iter().map(|curve| (entry.id(), curve)));
+            }
             Err(error) => problems.push(error.to_string()),
         }
     }

@@ -9,7 +9,7 @@ use logcore::MetricValue;
 use crate::{Rows, RunError};
 
 /// Writes the rows, with a column for each of the names. Returns the number of rows.
-pub(super) fn write(names: &[String], rows: Rows, out: &mut dyn Write) -> Result<u64, RunError> {
+pub(super) fn write(names: &[String], rows: &mut Rows, out: &mut dyn Write) -> Result<u64, RunError> {
     let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
     let fixed = ["step", "time", "logger", "attempt"];
     let header: Vec<_> = fixed

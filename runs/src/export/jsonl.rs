@@ -9,7 +9,7 @@ use crate::{Rows, RunError};
 
 /// Writes the rows. The first one has each of the names, because readers take the columns from the
 /// first rows. Returns the number of rows.
-pub(super) fn write(names: &[String], rows: Rows, out: &mut dyn Write) -> Result<u64, RunError> {
+pub(super) fn write(names: &[String], rows: &mut Rows, out: &mut dyn Write) -> Result<u64, RunError> {
     let mut count = 0;
     for row in rows {
         let row = row?;

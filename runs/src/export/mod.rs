@@ -10,7 +10,7 @@ mod tensorboard;
 use std::collections::HashSet;
 use std::io::Write;
 
-use crate::{RunError, StoredRun};
+use crate::{LeftOutLines, RunError, StoredRun};
 
 /// A form of exported rows.
 ///
@@ -28,7 +28,7 @@ use crate::{RunError, StoredRun};
 /// let run = StoredRun::open(folder.path())?;
 ///
 /// let mut csv = Vec::new();
-/// assert_eq!(run.export(0, ExportFormat::Csv, &mut csv)?, 2);
+/// assert_eq!(run.export(0, ExportFormat::Csv, &mut csv)?.rows, 2);
 /// assert_eq!(String::from_utf8(csv).unwrap(), "step,time,logger,attempt,loss,lr\n1,10.5,a,1,0.5,\n2,11.5,a,1,nan,1\n");
 /// # Ok::<(), logcore_runs::RunError>(())
 /// ```
@@ -46,9 +46,31 @@ pub enum ExportFormat {
     Parquet,
 }
 
+/// The result of an export; returned by [`StoredRun::export`].
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// use logcore_runs::{ExportFormat, StoredRun};
+/// use std::fs;
+///
+/// fs::write(folder.path().join("run.json"), r#"{"state":"killed"}"#).unwrap();
+/// fs::write(folder.path().join("metrics.jsonl"), "{\"step\":1,\"time\":1.0,\"logger\":\"a\"}\n{\"st").unwrap();
+/// let exported = StoredRun::open(folder.path())?.export(0, ExportFormat::Csv, &mut Vec::new())?;
+/// assert_eq!(exported.rows, 1);
+/// assert_eq!(exported.left_out.to_string(), "the last line is incomplete, and is left out");
+/// # Ok::<(), logcore_runs::RunError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// Number of rows that were written.
+    pub rows: u64,
+    /// Lines that could not be read as rows.
+    pub left_out: LeftOutLines,
+}
+
 impl StoredRun {
-    /// Writes the rows of a rank, of each step and logger those of the newest attempt; returns their
-    /// number. Several values of one name at one step are reduced to the last one. Numbers keep all
+    /// Writes the rows of a rank, of each step and logger those of the newest attempt. Several values of one name at one step are reduced to the last one. Numbers keep all
     /// their digits.
     ///
     /// The rows are read twice, the first time for the names of the columns: a metric that a live
@@ -57,14 +79,19 @@ impl StoredRun {
     /// # Errors
     ///
     /// If a file cannot be read, or `out` cannot be written: [`RunError::Unwritable`].
-    pub fn export(&self, rank: u32, format: ExportFormat, out: &mut (dyn Write + Send)) -> Result<u64, RunError> {
+    pub fn export(&self, rank: u32, format: ExportFormat, out: &mut (dyn Write + Send)) -> Result<Exported, RunError> {
         let names = self.names(rank)?;
-        match format {
-            ExportFormat::Csv => csv::write(&names, self.rows(rank)?, out),
-            ExportFormat::Jsonl => jsonl::write(&names, self.rows(rank)?, out),
+        let mut rows = self.rows(rank)?;
+        let count = match format {
+            ExportFormat::Csv => csv::write(&names, &mut rows, out),
+            ExportFormat::Jsonl => jsonl::write(&names, &mut rows, out),
             #[cfg(feature = "parquet")]
-            ExportFormat::Parquet => parquet::write(&names, self.rows(rank)?, out),
-        }
+            ExportFormat::Parquet => parquet::write(&names, &mut rows, out),
+        };
+        Ok(Exported {
+            rows: count?,
+            left_out: rows.left_out().clone(),
+        })
     }
 
     /// Returns the names of the metrics, in the order in which they first appear.

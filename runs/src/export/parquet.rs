@@ -24,7 +24,11 @@ const MAX_ROWS: usize = 1 << 16;
 const MAX_VALUES: usize = 1 << 22;
 
 /// Writes the rows, with a column for each of the names. Returns the number of rows.
-pub(super) fn write(names: &[String], rows: Rows, out: &mut (dyn Write + Send)) -> std::result::Result<u64, RunError> {
+pub(super) fn write(
+    names: &[String],
+    rows: &mut Rows,
+    out: &mut (dyn Write + Send),
+) -> std::result::Result<u64, RunError> {
     let mut file =
         SerializedFileWriter::new(out, schema(names).map_err(unwritable)?, properties(names)).map_err(unwritable)?;
     let capacity = (MAX_VALUES / names.len().max(1)).clamp(1, MAX_ROWS);
@@ -201,7 +205,7 @@ mod tests {
         let run = StoredRun::open(folder.path()).unwrap();
         let mut out = std::fs::File::create(&path).unwrap();
         let rows = run.export(0, ExportFormat::Parquet, &mut out).unwrap();
-        assert_eq!(rows, MAX_ROWS as u64 + 2);
+        assert_eq!(rows.rows, MAX_ROWS as u64 + 2);
 
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
         assert_eq!(reader.metadata().num_row_groups(), 2);

@@ -9,12 +9,12 @@ use logcore::files::Replacement;
 use logcore::{RunManifest, RunState, StoredRow};
 use logcore_tensorboard::{EventBuffer, EventFileName, SessionStatus, logger_folder};
 
-use crate::{RunError, StoredRun};
+use crate::{Exported, RunError, StoredRun};
 
 impl StoredRun {
     /// Writes the rows of a rank as event files of TensorBoard into a new folder, with the
-    /// hyper-parameters and the status of the run; returns the number of rows. The first logger of
-    /// the run has the folder, every other one a folder within.
+    /// hyper-parameters and the status of the run. The first logger of the run has the folder, every
+    /// other one a folder within.
     ///
     /// The rows of a logger are in the order of their steps, because TensorBoard deletes what is
     /// behind the step of a later value. They are read twice, the first time for late rows: one
@@ -30,7 +30,7 @@ impl StoredRun {
     /// fs::write(folder.path().join("metrics.jsonl"), row).unwrap();
     /// let run = StoredRun::open(folder.path())?;
     /// let exported = folder.path().join("exported");
-    /// assert_eq!(run.export_event_files(0, &exported)?, 1);
+    /// assert_eq!(run.export_event_files(0, &exported)?.rows, 1);
     /// let name = fs::read_dir(exported).unwrap().next().unwrap().unwrap().file_name();
     /// assert!(name.to_str().unwrap().starts_with("events.out.tfevents."));
     /// # Ok::<(), logcore_runs::RunError>(())
@@ -40,15 +40,16 @@ impl StoredRun {
     ///
     /// If a file cannot be read, the folder is not empty, or it cannot be written:
     /// [`RunError::Unwritable`].
-    pub fn export_event_files(&self, rank: u32, folder: &Path) -> Result<u64, RunError> {
+    pub fn export_event_files(&self, rank: u32, folder: &Path) -> Result<Exported, RunError> {
         check_empty(folder).map_err(RunError::Unwritable)?;
         let mut late = LateRows::find(self.rows(rank)?)?;
         let mut files = LoggerFiles::new(&self.manifest, folder);
-        let write = || -> Result<u64, RunError> {
+        let write = || -> Result<Exported, RunError> {
             files.begin(self)?;
             let mut order = StepOrder::default();
             let mut count = 0;
-            for row in self.rows(rank)? {
+            let mut rows = self.rows(rank)?;
+            for row in &mut rows {
                 let row = row?;
                 if order.is_late(&row) {
                     continue;
@@ -65,7 +66,10 @@ impl StoredRun {
                 count += 1;
             }
             files.finish(self)?;
-            Ok(count)
+            Ok(Exported {
+                rows: count,
+                left_out: rows.left_out().clone(),
+            })
         };
         let written = write();
         if written.is_err() {
@@ -291,7 +295,7 @@ mod tests {
         fs::write(folder.path().join("run.json"), r#"{"name":"a","state":"finished"}"#).unwrap();
         let run = StoredRun::open(folder.path()).unwrap();
         let exported = folder.path().join("exported");
-        assert_eq!(run.export_event_files(0, &exported).unwrap(), 8);
+        assert_eq!(run.export_event_files(0, &exported).unwrap().rows, 8);
         let values: Vec<_> = scalars(&exported).into_iter().map(|(_, value)| value).collect();
         assert_eq!(
             values,
@@ -320,6 +324,6 @@ mod tests {
         run.export_event_files(0, &exported).unwrap_err();
         assert_eq!(fs::read_dir(&exported).unwrap().count(), 0);
         fs::remove_file(folder.path().join("config.json")).unwrap();
-        assert_eq!(run.export_event_files(0, &exported).unwrap(), 2);
+        assert_eq!(run.export_event_files(0, &exported).unwrap().rows, 2);
     }
 }

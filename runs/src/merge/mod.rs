@@ -57,7 +57,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use logcore::RunManifest;
-use logcore::escape::EscapingFormatter;
+use logcore::escape::{EscapingFormatter, to_one_line};
 use logcore_health::EVENTS_FILE;
 
 #[cfg(feature = "report")]
@@ -198,6 +198,31 @@ pub struct MergedFile {
     pub torn: BTreeSet<u32>,
 }
 
+impl MergedFile {
+    /// Returns what was skipped: foreign lines, and lines that are incomplete. `None` if nothing was.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let row = "{\"step\":1,\"time\":1.0,\"logger\":\"a\"}\n";
+    /// std::fs::write(folder.path().join("metrics.jsonl"), format!("{row}{{\"st")).unwrap();
+    /// let merged = logcore_runs::merge_ranks(folder.path(), folder.path())?;
+    /// assert_eq!(merged.files[0].skipped().unwrap(), "skipped the incomplete last line of rank 0");
+    /// # Ok::<(), logcore_runs::MergeError>(())
+    /// ```
+    #[must_use]
+    pub fn skipped(&self) -> Option<String> {
+        let foreign = self.first_left_out.as_ref().map(|location| {
+            let lines = if self.left_out == 1 { "line" } else { "lines" };
+            let location = to_one_line(location);
+            format!("skipped {} foreign {lines}, the first is {location}", self.left_out)
+        });
+        let torn =
+            (!self.torn.is_empty()).then(|| format!("skipped the incomplete last line of {}", rank_list(&self.torn)));
+        let all: Vec<String> = foreign.into_iter().chain(torn).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
 /// Returns the folder of the newest run, if `folder` is the `log_dir` of runs and no run itself.
 fn newest_run(folder: &Path) -> Option<PathBuf> {
     if folder.join(RunManifest::FILE).exists() {
@@ -229,17 +254,9 @@ impl Display for MergedFile {
         if let Some(missing) = missing_list(&self.ranks) {
             write!(f, "; no file of {missing}")?;
         }
-        if let Some(location) = &self.first_left_out {
-            let lines = if self.left_out == 1 { "line" } else { "lines" };
-            write!(
-                f,
-                "; skipped {} foreign {lines}, the first is {location}",
-                self.left_out
-            )?;
+        match self.skipped() {
+            Some(skipped) => write!(f, "; {skipped}"),
+            None => Ok(()),
         }
-        if !self.torn.is_empty() {
-            write!(f, "; skipped the incomplete last line of {}", rank_list(&self.torn))?;
-        }
-        Ok(())
     }
 }

@@ -447,18 +447,21 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
                 }
                 _ => set.begin(rank),
             }
-            let rows = match run.rows(rank) {
+            let mut rows = match run.rows(rank) {
                 Ok(rows) => rows,
                 Err(error) => {
                     notes.add(error.to_string());
                     continue;
                 }
             };
-            for row in rows {
+            for row in &mut rows {
                 match row {
                     Ok(row) => set.add(&row),
                     Err(error) => notes.add(error.to_string()),
                 }
+            }
+            if !rows.left_out().is_empty() {
+                notes.add(format!("Rows are missing: {}.", rows.left_out()));
             }
         }
         ends.push(set.curves.len());
