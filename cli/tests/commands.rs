@@ -591,6 +591,43 @@ fn the_last_line_of_a_live_run_is_no_damage() {
     }
 }
 
+#[test]
+fn a_plot_without_values_says_why() {
+    let folder = runs();
+    let file = folder.path().join("one/metrics.jsonl");
+    fs::write(&file, "no row\n").unwrap();
+    let unread = logcore(folder.path(), &["plot", "one"]);
+    let error = String::from_utf8(unread.stderr).unwrap();
+    assert_eq!(unread.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("1 line is no row, and is left out: line 1 of one/metrics.jsonl"),
+        "{error}"
+    );
+
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    fs::write(folder.path().join("two/metrics.jsonl"), format!("{}\n", row(1, 8.0))).unwrap();
+    // A folder of that name is no file of the run.
+    assert!(text(&logcore(folder.path(), &["plot", "one"])).contains("there is nothing to plot. Name a run"));
+    fs::remove_dir(&file).unwrap();
+    fs::write(&file, "").unwrap();
+    assert!(text(&logcore(folder.path(), &["plot", "one"])).contains("there is nothing to plot. Name a run"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_plot_names_the_rows_that_it_cannot_read() {
+    let folder = runs();
+    let pipe = folder.path().join("one/metrics.jsonl");
+    fs::remove_file(&pipe).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&pipe).unwrap();
+    let plotted = logcore(folder.path(), &["plot", "one", "two"]);
+    let error = String::from_utf8(plotted.stderr).unwrap();
+    assert_eq!(plotted.status.code(), Some(2), "{error}");
+    assert!(error.contains("one/metrics.jsonl: it is a socket"), "{error}");
+    assert!(!plotted.stdout.is_empty(), "the other run is drawn");
+}
+
 #[cfg(unix)]
 #[test]
 fn files_that_cannot_be_read_are_no_silence() {

@@ -60,20 +60,23 @@ pub(super) fn run(arguments: &PlotArguments, log_dir: &Path, output: &mut Output
         .clamp(10, 200);
     let height = usize::from(arguments.height.clamp(2, 100));
     let mut all: Vec<(String, Curve)> = Vec::new();
-    let mut problems = Vec::new();
+    let mut outcome = Outcome::Done;
     for run in runs {
         let entry = read_entry(run, false, output);
+        let dir = entry.run.dir.to_string_lossy();
         match entry.run.curves(0, width * 2) {
             Ok(read) => {
-                let dir = entry.run.dir.to_string_lossy();
                 report_left_out(&read.left_out, &format!("the curves of {dir}"), output);
+                if read.curves.is_empty() && !read.left_out.is_empty() {
+                    outcome = Outcome::DoneInPart;
+                }
                 all.extend(read.curves.into_iter().map(|curve| (entry.id(), curve)));
             }
-            Err(error) => problems.push(error.to_string()),
+            Err(error) => {
+                output.problem(Some(&dir), &error.to_string());
+                outcome = Outcome::DoneInPart;
+            }
         }
-    }
-    for problem in problems {
-        output.problem(None, &problem);
     }
     let is_wanted = |curve: &Curve, metric: &str| {
         let name = curve.name();
@@ -98,8 +101,8 @@ pub(super) fn run(arguments: &PlotArguments, log_dir: &Path, output: &mut Output
             .collect();
         ensure!(
             !curves.is_empty(),
-            "cannot plot {metric}: it is neither a run nor a metric of one. Name one of {}",
-            names.iter().copied().collect::<Vec<_>>().join(", ")
+            "cannot plot {metric}: it is neither a run nor a metric of one. {}",
+            remedy_of(&names)
         );
         print(metric, &curves, width, height, output);
         plots.push(json!({
@@ -107,8 +110,19 @@ pub(super) fn run(arguments: &PlotArguments, log_dir: &Path, output: &mut Output
             "curves": curves.iter().map(as_json).collect::<Vec<_>>(),
         }));
     }
+    if plots.is_empty() && outcome == Outcome::Done {
+        output.line(format!("there is nothing to plot. {}", remedy_of(&names)));
+    }
     output.member("plots", plots.into());
-    Ok(Outcome::Done)
+    Ok(outcome)
+}
+
+/// Returns what the user can name, of the metrics of the runs.
+fn remedy_of(names: &BTreeSet<&str>) -> String {
+    match names.is_empty() {
+        true => "Name a run that has values".to_owned(),
+        false => format!("Name one of {}", names.iter().copied().collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn as_json(curve: &PlottedCurve) -> Value {
