@@ -1,6 +1,8 @@
 //! A run as the commands show it: one JSON object, whose members are the columns.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use logcore::files;
@@ -15,6 +17,8 @@ pub(crate) struct RunEntry {
     pub(crate) json: Value,
     /// Files that could not be read.
     pub(crate) problems: Vec<RunError>,
+    /// `true` if the run has rows, the last of which was not found.
+    pub(crate) lacks_last_row: bool,
 }
 
 impl RunEntry {
@@ -33,14 +37,19 @@ impl RunEntry {
         let mut end = first_end(&ends, &manifest.name).cloned().unwrap_or_default();
         let mut summary = statistics(&ends, &manifest.name);
         let mut last_step = end.get("last_step").and_then(Value::as_u64);
+        let mut lacks_last_row = false;
         // A run that has not ended by itself has no statistics: its last row has to do.
-        if summary.is_empty()
-            && let Some(row) = read_last_row(&run)
-        {
-            last_step = last_step.max(Some(row.step));
-            for (name, value) in row.values {
-                let name = name.strip_prefix(DEFAULT_PREFIX).unwrap_or(&name);
-                summary.insert(name.to_owned(), json!({"last": value}));
+        if summary.is_empty() {
+            match read_last_row(&run) {
+                LastRow::None => {}
+                LastRow::Missed => lacks_last_row = true,
+                LastRow::Found(row) => {
+                    last_step = last_step.max(Some(row.step));
+                    for (name, value) in row.values {
+                        let name = name.strip_prefix(DEFAULT_PREFIX).unwrap_or(&name);
+                        summary.insert(name.to_owned(), json!({"last": value}));
+                    }
+                }
             }
         }
         let steps = manifest.attempts.iter().filter_map(|attempt| attempt.last_step);
@@ -70,7 +79,12 @@ impl RunEntry {
             "wandb_url": manifest.wandb.iter().find_map(|wandb| wandb.url.clone()),
             "resumed_from": manifest.resumed_from,
         });
-        Self { run, json, problems }
+        Self {
+            run,
+            json,
+            problems,
+            lacks_last_row,
+        }
     }
 
     /// Returns the id, or the name of the folder of a run that has none.
@@ -143,21 +157,70 @@ fn count_rows(run: &StoredRun) -> Option<u64> {
     }
 }
 
-/// Most bytes of the end of a file in which its last row is looked for.
-const LONGEST_END: u64 = 64 << 10;
+/// Bytes of the end of a file in which its last row is looked for first, which most rows fit.
+const USUAL_END: u64 = 64 << 10;
+/// Most bytes of the end in which the last row is looked for: that of 100,000 metrics.
+const LONGEST_END: u64 = 4 << 20;
+/// Most bytes of all ends beyond the usual ones. In memory a metric takes 800 bytes, so that the ends
+/// of a thousand runs would take all there is.
+const MOST_LONG_ENDS: u64 = 32 << 20;
+/// Bytes of ends beyond the usual ones that this process has read.
+static LONG_ENDS: AtomicU64 = AtomicU64::new(0);
+
+/// The last complete row of a run.
+enum LastRow {
+    Found(StoredRow),
+    /// There is no complete line.
+    None,
+    /// It is too long, or no row.
+    Missed,
+}
 
 /// Reads the last complete row of rank 0.
-fn read_last_row(run: &StoredRun) -> Option<StoredRow> {
-    use std::io::{Seek as _, SeekFrom};
+fn read_last_row(run: &StoredRun) -> LastRow {
+    let open = || {
+        let file = files::open_no_follow(&run.row_files().ok()?.remove(&0)?).ok()?;
+        let length = file.metadata().ok()?.len();
+        Some((file, length))
+    };
+    let Some((mut file, length)) = open() else {
+        return LastRow::None;
+    };
+    let mut size = USUAL_END;
+    loop {
+        let begin = length.saturating_sub(size);
+        let Some(end) = read_end(&mut file, begin, size) else {
+            return LastRow::Missed;
+        };
+        if let Some(row) = find_last_row(&end, begin == 0) {
+            return LastRow::Found(row);
+        }
+        if begin == 0 && !end.contains(&b'\n') {
+            return LastRow::None;
+        }
+        size *= 8;
+        if begin == 0 || size > LONGEST_END || LONG_ENDS.fetch_add(size.min(length), Relaxed) > MOST_LONG_ENDS {
+            return LastRow::Missed;
+        }
+    }
+}
 
-    let path = run.row_files().ok()?.remove(&0)?;
-    let mut file = files::open_no_follow(&path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_END))).ok()?;
+fn read_end(file: &mut File, begin: u64, length: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(LONGEST_END).read_to_end(&mut bytes).ok()?;
-    let complete = bytes.iter().rposition(|byte| *byte == b'\n')?;
-    let mut lines = bytes[..complete].rsplit(|byte| *byte == b'\n');
+    file.seek(SeekFrom::Start(begin)).ok()?;
+    file.take(length).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Finds the last complete row in the end of a file, which begins in the middle of a line unless it
+/// is the whole file.
+fn find_last_row(end: &[u8], is_whole: bool) -> Option<StoredRow> {
+    let complete = end.iter().rposition(|byte| *byte == b'\n')?;
+    let first = match is_whole {
+        true => 0,
+        false => end.iter().position(|byte| *byte == b'\n')? + 1,
+    };
+    let mut lines = end.get(first..complete)?.rsplit(|byte| *byte == b'\n');
     lines.find_map(|line| serde_json::from_slice(line).ok())
 }
 
@@ -214,6 +277,37 @@ mod tests {
         ]);
         assert_eq!(entry.json["summary"]["loss"], json!({"last": 0.25}));
         assert_eq!(entry.json["last_step"], 2);
+    }
+
+    #[test]
+    fn a_run_without_a_last_row_says_so() {
+        for (rows, is_missed) in [("", false), ("{\"step\":1,\"ti", false), ("no row\n", true)] {
+            let entry = entry(&[
+                ("run.json", r#"{"name":"a","state":"killed"}"#),
+                ("metrics.jsonl", rows),
+            ]);
+            assert_eq!(entry.lacks_last_row, is_missed, "{rows}");
+        }
+    }
+
+    #[test]
+    fn a_last_row_may_be_long() {
+        // Just beyond each of the ends that are read, and the longest that is found.
+        for metrics in [1, 2_000, 20_000, 100_000] {
+            let values: String = (0..metrics)
+                .map(|metric| format!(",\"m{metric}\":0.25{metric:06}"))
+                .collect();
+            let row = format!("{{\"step\":7,\"time\":1,\"logger\":\"a\"{values}}}");
+            for rest in ["", "{\"step\":8,\"ti"] {
+                let text = format!("{{\"step\":6,\"time\":1,\"logger\":\"a\"}}\n{row}\n{rest}");
+                let entry = entry(&[
+                    ("run.json", r#"{"name":"a","state":"killed"}"#),
+                    ("metrics.jsonl", &text),
+                ]);
+                assert_eq!(entry.json["last_step"], 7, "{metrics} metrics, {} bytes", row.len());
+                assert_eq!(entry.json["summary"].as_object().unwrap().len(), metrics);
+            }
+        }
     }
 
     #[test]

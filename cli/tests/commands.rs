@@ -151,6 +151,29 @@ fn ls_lists_what_can_be_read_and_names_what_cannot() {
 }
 
 #[test]
+fn ls_bounds_what_it_reads_of_long_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: String = (0..100_000).map(|metric| format!(",\"m{metric}\":0.25")).collect();
+    let rows = row(1, 0.5) + "\n" + &row(2, 0.5).replace('}', &values) + "}\n";
+    for number in 0..30 {
+        let dir = folder.path().join(format!("run{number}"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(
+            dir.join("run.json"),
+            format!("{{\"id\":\"{number}\",\"state\":\"killed\"}}"),
+        )
+        .unwrap();
+        fs::write(dir.join("metrics.jsonl"), &rows).unwrap();
+    }
+    let output = logcore(folder.path(), &["ls", "--columns", "last_step"]);
+    let found = text(&output).matches('2').count();
+    assert!((5..25).contains(&found), "{found} runs have a last step");
+    let error = String::from_utf8(output.stderr).unwrap();
+    let others = format!("and of {} more runs: the last row is too long", 29 - found);
+    assert!(error.contains(&others) && error.lines().count() == 1, "{error}");
+}
+
+#[test]
 fn ls_fits_the_window() {
     let folder = runs();
     for columns in ["60", "80", "160"] {

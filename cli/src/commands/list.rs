@@ -9,7 +9,7 @@ use anyhow::Result;
 use logcore_runs::{StoredRun, list_runs};
 use serde_json::Value;
 
-use super::{report_list_problems, report_problems};
+use super::{report_list_problems, report_missed_rows, report_problems};
 use crate::arguments::ListArguments;
 use crate::columns::{self, Condition, RunColumn};
 use crate::output::{Outcome, Output};
@@ -49,6 +49,7 @@ pub(super) fn run(arguments: &ListArguments, log_dir: &Path, output: &mut Output
             entries.push(entry);
         }
     }
+    report_missed_rows(&entries, output);
     if let Some(sort) = &arguments.sort {
         columns::sort(&mut entries, sort)?;
     }

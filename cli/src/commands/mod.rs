@@ -100,6 +100,7 @@ fn or_log_dir(folders: &[PathBuf], log_dir: &Path) -> Result<Vec<PathBuf>> {
 fn read_entry(run: StoredRun, has_rows: bool, output: &mut Output) -> RunEntry {
     let entry = RunEntry::read(run, has_rows);
     report_problems(&entry, output);
+    report_missed_rows(std::slice::from_ref(&entry), output);
     entry
 }
 
@@ -119,6 +120,19 @@ fn report_left_out(left_out: &LeftOutLines, target: &str, output: &mut Output) {
     if !left_out.is_empty() {
         output.problem(Some(target), &format!("rows are missing in {target}: {left_out}"));
     }
+}
+
+/// Reports the runs that have no summary because their last rows are too long, or are none.
+fn report_missed_rows(entries: &[RunEntry], output: &mut Output) {
+    let mut missed = entries.iter().filter(|entry| entry.lacks_last_row);
+    let Some(first) = missed.next() else { return };
+    let dir = first.run.dir.to_string_lossy();
+    let others = match missed.count() {
+        0 => String::new(),
+        count => format!(", and of {count} more runs"),
+    };
+    let text = format!("the summary of {dir} is missing{others}: the last row is too long, or is none");
+    output.problem(Some(&dir), &text);
 }
 
 fn report_problems(entry: &RunEntry, output: &mut Output) {
