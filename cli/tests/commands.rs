@@ -676,6 +676,60 @@ fn files_that_cannot_be_read_are_no_silence() {
     assert_eq!(ended.status.code(), Some(0), "the end needs no rows");
 }
 
+#[cfg(unix)]
+#[test]
+fn links_out_of_the_folder_of_the_runs_are_named() {
+    use std::os::unix::fs::symlink;
+
+    let folder = runs();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let secret = elsewhere.path().join("rows");
+    fs::write(&secret, format!("{}\n", row(1, 0.0625))).unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    for name in ["metrics.jsonl", "training.log"] {
+        let _ = fs::remove_file(one.join(name));
+        symlink(&secret, one.join(name)).unwrap();
+    }
+    symlink(&secret, two.join("metrics.jsonl.1")).unwrap();
+    for command in [
+        &["export", "one", "--to", "csv"][..],
+        &["export", "two", "--to", "csv"],
+        &["plot", "one"],
+        &["merge", "one"],
+        &["merge", "two"],
+    ] {
+        let output = logcore(folder.path(), command);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {error}");
+        assert!(
+            error.contains("leads out of the folder of the runs"),
+            "{command:?}: {error}"
+        );
+        assert!(
+            !String::from_utf8(output.stdout).unwrap().contains("0.0625"),
+            "{command:?}"
+        );
+    }
+    // Links of the library, and those of the user in a `log_dir`, go on working.
+    fs::remove_file(two.join("metrics.jsonl.1")).unwrap();
+    symlink("two", folder.path().join("latest")).unwrap();
+    assert!(text(&logcore(folder.path(), &["export", "./latest", "--to", "csv"])).contains("0.03125"));
+    fs::write(folder.path().join("run.json"), r#"{"id":"flat"}"#).unwrap();
+    symlink("latest/metrics.jsonl", folder.path().join("metrics.jsonl")).unwrap();
+    assert!(text(&logcore(folder.path(), &["export", ".", "--to", "csv"])).contains("0.03125"));
+    fs::create_dir(folder.path().join(".logcore")).unwrap();
+    fs::remove_file(folder.path().join("metrics.jsonl")).unwrap();
+    symlink(&secret, folder.path().join("metrics.jsonl")).unwrap();
+    fs::remove_file(one.join("metrics.jsonl")).unwrap();
+    symlink("../metrics.jsonl", one.join("metrics.jsonl")).unwrap();
+    for run in [".", "one"] {
+        assert!(
+            text(&logcore(folder.path(), &["export", run, "--to", "csv"])).contains("0.0625"),
+            "{run}"
+        );
+    }
+}
+
 // The file systems of other systems refuse such names.
 #[cfg(target_os = "linux")]
 #[test]

@@ -79,6 +79,8 @@ impl Display for RunError {
                 let remedy = match error.kind() {
                     io::ErrorKind::NotFound => "Name a file or folder that is there",
                     io::ErrorKind::PermissionDenied => "Allow this user to read it",
+                    // Something else than a file has its name.
+                    io::ErrorKind::InvalidInput => "Put the file itself in its place",
                     _ => "Name a folder that holds the files of a run",
                 };
                 write!(f, ": {error}. {remedy}")

@@ -57,6 +57,7 @@ pub mod report;
 mod row_reader;
 mod rows;
 mod run;
+mod run_file;
 
 pub use self::curve::{Curve, CurveBucket, CurvePoint, RunCurves};
 pub use self::error::RunError;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use logcore::files::{Folder, Lines};
+use logcore::files::Folder;
 use logcore::{StoredMedia, StoredRow};
 
+use crate::run_file::open_lines;
 use crate::{RunError, StoredRun};
 
 /// The most values that are kept, and the most bytes of their lines; of more, the newest ones.
@@ -59,7 +60,7 @@ impl StoredRun {
         let (mut values, mut left_out) = (VecDeque::new(), 0);
         let mut bytes = 0;
         for (rank, path) in self.media_files()? {
-            let mut lines = Lines::open(&path)?;
+            let mut lines = open_lines(&path)?;
             while let Some(line) = lines.next_line()? {
                 let Ok(value) = serde_json::from_slice::<StoredMedia>(line) else {
                     left_out += 1;

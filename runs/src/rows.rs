@@ -11,6 +11,7 @@ use logcore::{StoredRow, SupersededRows};
 
 use crate::RunError;
 use crate::row_reader::RowReader;
+use crate::run_file::open_lines;
 
 /// The rows of one rank, in the order of the file; made by
 /// [`StoredRun::rows`](crate::StoredRun::rows).
@@ -38,7 +39,7 @@ impl Rows {
             None => NewestAttempts::default(),
         };
         Ok(Self {
-            lines: path.map(Lines::open).transpose()?,
+            lines: path.map(open_lines).transpose()?,
             reader: RowReader::default(),
             newest,
             open: OpenRows::default(),
@@ -90,6 +91,9 @@ impl Rows {
                 self.left_out.add(|| lines.location());
                 continue;
             };
+            if !self.newest.has(row) {
+                continue;
+            }
             if self.has_every_value || self.open.add(row) {
                 self.complete.push_back(row.clone());
             }
@@ -218,7 +222,7 @@ impl NewestAttempts {
             superseded: superseded.clone(),
             later: BTreeMap::new(),
         };
-        let mut lines = Lines::open(path)?;
+        let mut lines = open_lines(path)?;
         let mut reader = RowReader::default();
         let attempt = memchr::memmem::Finder::new(ATTEMPT);
         while let Some(line) = lines.next_line()? {

@@ -1,7 +1,7 @@
 //! The complete lines of a file and its rotated parts.
 
 use std::fmt::{self, Display};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -64,6 +64,29 @@ impl Lines {
     ///
     /// If a part exists and cannot be opened.
     pub fn open(path: &Path) -> Result<Self, LineError> {
+        Self::open_with(path, super::open)
+    }
+
+    /// Opens a file and its rotated parts as [`open`](Self::open) does, each with `open_part`.
+    ///
+    /// ```
+    /// use logcore::files::{Lines, open_no_follow};
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("metrics.jsonl");
+    /// std::fs::create_dir(&path).unwrap();
+    /// assert_eq!(Lines::open_with(&path, open_no_follow).unwrap_err().path, path);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a part exists and cannot be opened.
+    pub fn open_with(path: &Path, open_part: impl Fn(&Path) -> io::Result<File>) -> Result<Self, LineError> {
+        let open = |path: &Path| {
+            let file = open_part(path)?;
+            let metadata = file.metadata()?;
+            Ok::<_, io::Error>((file, metadata))
+        };
         let mut parts: Vec<FilePart> = Vec::new();
         let mut seen = Vec::new();
         let mut number = 0;
@@ -186,13 +209,6 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
         name.push(format!(".{number}"));
     }
     name.into()
-}
-
-/// Opens a regular file for reading. Never waits for a pipe.
-fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = super::open(path)?;
-    let metadata = file.metadata()?;
-    Ok((file, metadata))
 }
 
 #[cfg(test)]

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use logcore::{FileRank, files};
+use logcore::FileRank;
 use logcore_health::EVENTS_FILE;
 
 use crate::MergeError;
 use crate::media::MEDIA_INDEX;
 use crate::merge::text::begins_record;
+use crate::run_file;
 
 /// The files of a run by rank 0's name and by rank.
 pub(crate) type RankFiles = BTreeMap<String, BTreeMap<u32, PathBuf>>;
@@ -56,22 +57,31 @@ pub(crate) fn find(folder: &Path) -> Result<RankFiles, MergeError> {
     }
     found.retain(|name, files| {
         let is_known = DEFAULT_NAMES.contains(&name.as_str()) || OTHER_NAMES.contains(&name.as_str());
-        is_known || [".log", ".txt"].iter().any(|ending| name.ends_with(ending)) || has_records(files)
+        is_known || is_text(name) || has_records(files, false)
     });
     Ok(found)
 }
 
-/// Returns `true` for the files of a name that logcore gives itself, and for texts with a record.
+/// Returns `true` for the files of a name that logcore gives itself, and for texts with a record. A
+/// text that cannot be read counts, so that the merge names it.
 pub(crate) fn can_be_merged(name: &str, files: &BTreeMap<u32, PathBuf>) -> bool {
-    DEFAULT_NAMES.contains(&name) || has_records(files)
+    DEFAULT_NAMES.contains(&name) || has_records(files, is_text(name))
 }
 
-/// Returns `true` if one of the files has a record of a text file among its first lines.
-fn has_records(files: &BTreeMap<u32, PathBuf>) -> bool {
+fn is_text(name: &str) -> bool {
+    [".log", ".txt"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Returns `true` if one of the files has a record of a text file among its first lines, and
+/// `if_unread` if one that is there cannot be read.
+fn has_records(files: &BTreeMap<u32, PathBuf>, if_unread: bool) -> bool {
     files.values().any(|path| {
         let mut start = Vec::new();
-        let read = files::open(path).and_then(|file| file.take(RECORD_WITHIN).read_to_end(&mut start));
-        read.is_ok() && String::from_utf8_lossy(&start).lines().any(begins_record)
+        let read = run_file::open(path).and_then(|file| file.take(RECORD_WITHIN).read_to_end(&mut start));
+        match read {
+            Ok(_) => String::from_utf8_lossy(&start).lines().any(begins_record),
+            Err(error) => if_unread && error.kind() != io::ErrorKind::NotFound,
+        }
     })
 }
 

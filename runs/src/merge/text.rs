@@ -24,6 +24,7 @@ use crate::merge::local_clock::{LineTime, LocalClock};
 use crate::merge::output::MergedOutput;
 use crate::merge::rank_files::rank_mark;
 use crate::merge::tally::MergeTally;
+use crate::run_file::open_lines;
 
 /// Milliseconds within which equal records of several ranks are folded.
 const WINDOW: i64 = 10_000;
@@ -134,7 +135,7 @@ impl TextSource {
     fn open(rank: u32, path: PathBuf, clock: &mut LocalClock, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
-            lines: Lines::open(&path)?,
+            lines: open_lines(&path)?,
             head: None,
             begun: None,
             before: None,

@@ -26,6 +26,7 @@ use crate::merge::output::MergedOutput;
 use crate::merge::tally::MergeTally;
 use crate::row_reader::RowReader;
 use crate::rows::NewestAttempts;
+use crate::run_file::open_lines;
 
 use self::logger_steps::LoggerSteps;
 use self::merged_step::MergedStep;
@@ -105,7 +106,7 @@ impl RowSource {
     fn open(rank: u32, path: &Path, superseded: &SupersededRows, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
-            lines: Lines::open(path)?,
+            lines: open_lines(path)?,
             reader: RowReader::default(),
             newest: NewestAttempts::read(path, superseded)?,
             head: None,

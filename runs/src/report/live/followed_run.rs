@@ -85,7 +85,7 @@ impl FollowedRun {
             let read = rank.read_rows(None);
             // Few runs have several attempts, or files that are made anew meanwhile. Both cost another
             // reading.
-            if rank.attempt > 1 || read.is_replaced {
+            if (rank.attempt > 1 || read.is_replaced) && rank.rows.obstacle().is_none() {
                 let newest = NewestAttempts::read(&rank.path, &superseded)?;
                 let text = rank.text.take();
                 *rank = FollowedRank::begin(*number, rank.path.clone(), newest);
