@@ -340,6 +340,15 @@ impl Command {
             Self::Completions { .. } => "completions",
         }
     }
+
+    /// Returns `true` if the command writes files that the user names.
+    #[cfg(unix)]
+    pub(crate) fn has_output(&self) -> bool {
+        matches!(
+            self,
+            Self::Export(_) | Self::Man(_) | Self::Merge { .. } | Self::Report(_)
+        )
+    }
 }
 
 /// Joins a condition that the user has written as three words, `--where state = killed`.

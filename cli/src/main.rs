@@ -8,6 +8,8 @@ mod output;
 mod output_file;
 mod removal;
 mod run_entry;
+#[cfg(unix)]
+mod signals;
 mod table;
 
 use std::process::ExitCode;

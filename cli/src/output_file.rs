@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use logcore::RunManifest;
-use logcore::files::Replacement;
+use logcore::files::{Replacement, remove_stale_replacements};
 
 use crate::removal::{HIDDEN, begins_as_text, is_run_file};
 
@@ -49,7 +49,11 @@ impl OutputFile {
                 bail!("{}: it is no file. Name a file", cannot_write())
             }
             Ok(_) if is_of_run(path) => bail!("{}: it is a file of a run. Name another file", cannot_write()),
-            _ => OutputTarget::Replacement(Replacement::begin(path).with_context(cannot_write)?),
+            _ => {
+                // A killed program has left what may fill the disk.
+                remove_stale_replacements(folder_of(path));
+                OutputTarget::Replacement(Replacement::begin(path).with_context(cannot_write)?)
+            }
         };
         let path = path.to_owned();
         Ok(Self { path, target })

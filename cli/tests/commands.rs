@@ -653,6 +653,61 @@ fn a_plot_names_the_rows_that_it_cannot_read() {
 
 #[cfg(unix)]
 #[test]
+fn a_signal_leaves_no_part_of_an_output() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let folder = runs();
+    // Long enough that no export is over when the signal comes.
+    let rows: String = (0..400_000).map(|step| row(step, 0.5) + "\n").collect();
+    fs::write(folder.path().join("one/metrics.jsonl"), rows).unwrap();
+    let place = folder.path().join("out");
+    for command in [
+        &["export", "one", "--to", "csv", "-o", "out/rows.csv"][..],
+        &["merge", "one", "--out", "out"],
+    ] {
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir(&place).unwrap();
+        let names = || fs::read_dir(&place).unwrap().flatten().map(|entry| entry.file_name());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_logcore"))
+            .args(command)
+            .current_dir(folder.path())
+            .spawn()
+            .unwrap();
+        while names().next().is_none() {
+            assert!(child.try_wait().unwrap().is_none(), "{command:?} has ended");
+            std::thread::yield_now();
+        }
+        // SIGINT goes the same way, unless a shell has told the tests in the background to ignore it.
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{command:?}: {status}");
+        assert_eq!(names().collect::<Vec<_>>(), [""; 0], "{command:?}");
+    }
+}
+
+#[test]
+fn an_output_removes_what_a_killed_one_has_left() {
+    let folder = runs();
+    let left = folder.path().join("events/.logcore-0123456789abcdef.tmp");
+    fs::create_dir(folder.path().join("events")).unwrap();
+    let mut commands = vec![
+        vec!["export", "one", "--to", "csv", "-o", "events/rows.csv"],
+        vec!["merge", "one", "--out", "events"],
+    ];
+    if cfg!(feature = "tensorboard") {
+        commands.insert(0, vec!["export", "one", "--to", "tensorboard", "-o", "events"]);
+    }
+    for command in commands {
+        fs::write(&left, "part").unwrap();
+        text(&logcore(folder.path(), &command));
+        assert!(!left.exists(), "{command:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn files_that_cannot_be_read_are_no_silence() {
     let folder = runs();
     let run = folder.path().join("one");

@@ -29,6 +29,8 @@ use logcore_runs::{LeftOutLines, RunError, RunList, StoredRun, find_run};
 use crate::arguments::{Arguments, Command};
 use crate::output::{Outcome, Output};
 use crate::run_entry::RunEntry;
+#[cfg(unix)]
+use crate::signals;
 
 /// Where the examples of logcore put their runs.
 const USUAL_LOG_DIR: &str = "outputs/logs";
@@ -40,6 +42,10 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
         None if Path::new(USUAL_LOG_DIR).is_dir() => PathBuf::from(USUAL_LOG_DIR),
         None => PathBuf::from("."),
     };
+    #[cfg(unix)]
+    if arguments.command.has_output() {
+        signals::remove_outputs_at_end()?;
+    }
     match &arguments.command {
         Command::Ls(list) => list::run(list, &log_dir, output),
         Command::Show { run } => show::run(&find_run(&log_dir, run)?, output),

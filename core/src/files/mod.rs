@@ -30,7 +30,9 @@ pub use self::open::{
     append_no_follow, check_regular, describe_file_type, identity, open, open_no_follow, read, read_no_follow,
     read_to_string,
 };
-pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};
+pub use self::replace::{
+    Replacement, list_unfinished, random_suffix, remove_stale_replacements, remove_unfinished, replace,
+};
 
 use std::path::{Component, Path};
 

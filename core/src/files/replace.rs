@@ -1,9 +1,11 @@
 //! Atomic replacement of files.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Number of random names to try.
 const MAX_ATTEMPTS: usize = 16;
@@ -67,10 +69,14 @@ impl Replacement {
             // A fixed length, because `name` may have the maximum length.
             let temporary = path.with_file_name(format!(".logcore-{}.tmp", random_suffix()));
             debug_assert_ne!(Some(name), temporary.file_name());
+            let list = unfinished();
             // `O_EXCL`: opens neither an existing file nor a link.
             match OpenOptions::new().write(true).create_new(true).open(&temporary) {
                 // Another process may remove the file as stale before it is locked.
                 Ok(file) if lock_new_file(&file) => {
+                    if let Some(mut list) = list {
+                        list.insert(temporary.clone());
+                    }
                     return Ok(Self {
                         file,
                         temporary,
@@ -99,9 +105,14 @@ impl Replacement {
     /// If the system refuses, for instance because the path is a folder. The temporary file is then
     /// removed.
     pub fn finish(mut self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path)?;
-        self.finished = true;
-        Ok(())
+        let list = unfinished();
+        // Without the lock, which the drop takes in case of an error.
+        let renamed = fs::rename(&self.temporary, &self.path);
+        if let Some(mut list) = list {
+            list.remove(&self.temporary);
+        }
+        self.finished = renamed.is_ok();
+        renamed
     }
 }
 
@@ -118,9 +129,48 @@ impl Write for Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if !self.finished {
+            let list = unfinished();
             let _ = fs::remove_file(&self.temporary);
+            if let Some(mut list) = list {
+                list.remove(&self.temporary);
+            }
         }
     }
+}
+
+/// The temporary files of this process, once somebody wants to know them. A process that forks keeps
+/// no such list: its child might wait for the lock.
+static UNFINISHED: OnceLock<Mutex<BTreeSet<PathBuf>>> = OnceLock::new();
+
+/// Keeps a list of the replacements that are not finished, from now on, for
+/// [`remove_unfinished`]. Only for a program that never forks.
+pub fn list_unfinished() {
+    UNFINISHED.get_or_init(Mutex::default);
+}
+
+/// Removes the temporary files of all replacements that are not finished, and calls `then`, before
+/// which no other begins or finishes: it is to end the process.
+///
+/// ```
+/// use logcore::files::{Replacement, list_unfinished, remove_unfinished};
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// list_unfinished();
+/// let replacement = Replacement::begin(&folder.path().join("rows.csv")).unwrap();
+/// remove_unfinished(|| assert_eq!(folder.path().read_dir().unwrap().count(), 0));
+/// assert!(replacement.finish().is_err());
+/// ```
+pub fn remove_unfinished(then: impl FnOnce()) {
+    let list = unfinished();
+    for temporary in list.iter().flat_map(|list| list.iter()) {
+        let _ = fs::remove_file(temporary);
+    }
+    then();
+}
+
+fn unfinished() -> Option<MutexGuard<'static, BTreeSet<PathBuf>>> {
+    let list = UNFINISHED.get()?;
+    Some(list.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Removes the temporary files that killed processes left in a folder. Files of live processes are

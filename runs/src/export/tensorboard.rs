@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use logcore::files::Replacement;
+use logcore::files::{Replacement, remove_stale_replacements};
 use logcore::{RunManifest, RunState, StoredRow};
 use logcore_tensorboard::{EventBuffer, EventFileName, SessionStatus, logger_folder};
 
@@ -87,6 +87,8 @@ fn check_empty(folder: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
     }
     fs::create_dir_all(folder)?;
+    // A killed export has left files in the folder that the user names again.
+    remove_stale_replacements(folder);
     match fs::read_dir(folder)?.next() {
         None => Ok(()),
         Some(_) => {

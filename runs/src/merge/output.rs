@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use logcore::files::Replacement;
+use logcore::files::{Replacement, remove_stale_replacements};
 
 use crate::MergeError;
 
@@ -28,6 +28,8 @@ impl MergedOutput {
                     "something else than a file is there; remove it or name another folder",
                 ));
             }
+            // A killed merge has left what may fill the disk.
+            remove_stale_replacements(folder);
             Replacement::begin(&path)
         });
         match begun {
