@@ -127,6 +127,12 @@ impl Output {
         self.problems.push(json!({"path": path, "error": error}));
     }
 
+    /// Tells people on stderr what goes on, which no program needs to know.
+    #[expect(clippy::unused_self, reason = "all that a command prints goes through its output")]
+    pub(crate) fn note(&self, text: &str) {
+        eprint_line(text);
+    }
+
     /// Prints the output, and returns the exit code of the command.
     pub(crate) fn end(mut self, result: Result<Outcome>) -> ExitCode {
         let code = match result {

@@ -1,6 +1,7 @@
 //! The program, as a user runs it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -962,6 +963,44 @@ fn tail_follows_a_run_through_a_rotation_and_a_resume() {
     assert_eq!(lines.next().unwrap(), "the run is finished");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn tail_waits_for_a_folder_that_is_away() {
+    use std::io::{BufRead as _, BufReader};
+
+    let folder = runs();
+    let (dir, away) = (folder.path().join("one"), folder.path().join("away"));
+    let log = dir.join("training.log");
+    fs::write(&log, "2026-11-29 12:00:01 | INFO  | trainer | first\n").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_logcore"))
+        .args(["tail", "-f", "one"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut notes = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("first"));
+    for (number, part) in [(1, "No such file"), (2, "No such file")] {
+        fs::rename(&dir, &away).unwrap();
+        let note = notes.next().unwrap();
+        assert!(
+            note.contains(part) && note.ends_with("goes on when it is back"),
+            "{note}"
+        );
+        let mut file = fs::File::options()
+            .append(true)
+            .open(away.join("training.log"))
+            .unwrap();
+        writeln!(file, "2026-11-29 12:00:02 | INFO  | trainer | later {number}").unwrap();
+        fs::rename(&away, &dir).unwrap();
+        assert!(lines.next().unwrap().ends_with(&format!("later {number}")));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(notes.next(), None, "one note each time");
 }
 
 #[test]

@@ -35,11 +35,23 @@ pub(super) fn run(arguments: &TailArguments, run: &StoredRun, output: &mut Outpu
     let mut newest = fold(newest);
     newest.drain(..newest.len().saturating_sub(arguments.lines));
     let mut is_read = print_all(&newest, output)?;
+    let mut is_away = false;
     while is_read && arguments.follow {
         thread::sleep(INTERVAL);
         let mut lines = Vec::new();
+        // A folder may be moved away and back, and a network file system hang for a moment.
+        let files = match run.text_files() {
+            Ok(files) => files,
+            Err(error) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    output.note(&format!("{error}, or wait: `tail` goes on when it is back"));
+                }
+                continue;
+            }
+        };
+        is_away = false;
         // A rank may begin later.
-        for (rank, path) in run.text_files()? {
+        for (rank, path) in files {
             let file = followed.entry(rank).or_insert_with(|| FollowedFile::at_begin_of(&path));
             lines.extend(read_lines(file, rank));
         }
