@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use logcore_runs::{ExportFormat, Exported, RunError, StoredRun, rank_mark};
 
-use super::report_left_out;
+use super::{check_has_standard_output, report_left_out};
 use crate::arguments::{ExportArguments, ExportForm};
 use crate::output::{Outcome, Output};
 use crate::output_file::OutputFile;
@@ -33,6 +33,7 @@ pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Out
             return Ok(report(&exported, &arguments.output, output));
         }
     };
+    check_has_standard_output(&arguments.output, output)?;
     if arguments.output == Path::new("-") {
         return print(run, arguments.rank, format, output);
     }

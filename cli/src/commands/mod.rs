@@ -102,6 +102,15 @@ fn or_log_dir(folders: &[PathBuf], log_dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
+/// Fails if the data of a command and its JSON object would be mixed in the standard output.
+fn check_has_standard_output(path: &Path, output: &Output) -> Result<()> {
+    ensure!(
+        path != Path::new("-") || !output.has_json(),
+        "cannot write the data and the JSON object to the standard output. Name a file with -o, or leave --json out"
+    );
+    Ok(())
+}
+
 /// Reads a run, and reports its files that cannot be read.
 fn read_entry(run: StoredRun, has_rows: bool, output: &mut Output) -> RunEntry {
     let entry = RunEntry::read(run, has_rows);

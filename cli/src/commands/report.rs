@@ -11,6 +11,7 @@ use logcore_runs::report::{ReportError, write_report};
 use logcore_runs::{StoredRun, list_runs};
 use serde_json::json;
 
+use super::check_has_standard_output;
 use crate::arguments::ReportArguments;
 use crate::output::{Outcome, Output};
 use crate::output_file::OutputFile;
@@ -40,6 +41,7 @@ pub(super) fn run(
         log_dir.display()
     );
     let path = arguments.output.as_deref().unwrap_or(Path::new(DEFAULT));
+    check_has_standard_output(path, output)?;
     if path == Path::new("-") {
         return match write_report(&runs, &mut BufWriter::new(io::stdout().lock())) {
             // A reader that has enough closes the pipe.

@@ -6,4 +6,5 @@ mod event_files;
 mod import;
 mod man;
 mod prune;
+mod schema;
 mod support;
