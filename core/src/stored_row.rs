@@ -1,6 +1,6 @@
 //! Rows of `metrics.jsonl`, read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -72,14 +72,33 @@ impl StoredRow {
     pub fn add(&mut self, later: Self) {
         self.time = later.time;
         self.attempt = later.attempt;
+        if later.values.len() <= FEW {
+            for (name, value) in later.values {
+                match self.values.iter_mut().find(|(own, _)| *own == name) {
+                    Some((_, own)) => *own = value,
+                    None => self.values.push((name, value)),
+                }
+            }
+            return;
+        }
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(self.values.len());
+        for (place, (name, _)) in self.values.iter().enumerate() {
+            places.entry(name.clone()).or_insert(place);
+        }
         for (name, value) in later.values {
-            match self.values.iter_mut().find(|(own, _)| *own == name) {
-                Some((_, own)) => *own = value,
-                None => self.values.push((name, value)),
+            match places.get(&name) {
+                Some(place) => self.values[*place].1 = value,
+                None => {
+                    places.insert(name.clone(), self.values.len());
+                    self.values.push((name, value));
+                }
             }
         }
     }
 }
+
+/// Most values whose names are looked for one by one: of more, the time would grow with the square.
+const FEW: usize = 16;
 
 impl<'de> Deserialize<'de> for StoredRow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -172,6 +191,25 @@ impl SupersededRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_row_replaces_values_of_few_and_of_many_names() {
+        for count in [4, FEW, 1000] {
+            let values = |names: std::ops::Range<usize>, value: u64| {
+                let values = names.map(|name| (format!("m{name}"), MetricValue::UInt(value)));
+                values.collect::<Vec<_>>()
+            };
+            let (mut row, mut later) = (StoredRow::new(7, 1.0, "a"), StoredRow::new(7, 2.0, "a"));
+            row.values = values(0..count, 1);
+            later.values = values(count / 2..count / 2 + count, 2);
+            later.values.push(("m0".to_owned(), MetricValue::UInt(3)));
+            row.add(later);
+            let names = row.values.iter().map(|(name, _)| name.clone());
+            assert!(names.eq((0..count / 2 + count).map(|name| format!("m{name}"))));
+            assert_eq!((row.value("m0"), row.value("m1")), (Some(3.0), Some(1.0)));
+            assert_eq!(row.value(&format!("m{count}")), Some(2.0));
+        }
+    }
 
     fn row(attempt: u32, step: u64) -> StoredRow {
         StoredRow {

@@ -158,7 +158,11 @@ fn header(records: &Records, path: &Path, notes: &mut Vec<String>) -> Result<Vec
         columns.iter().any(|column| matches!(column, Use::Metric(_))),
         "the header has no column for a metric, beside those for steps and times"
     );
+    let renamed = notes.len();
     notes.truncate(MAX_NAMED);
+    if renamed > MAX_NAMED {
+        notes.push(format!("{} more columns are there twice", renamed - MAX_NAMED));
+    }
     Ok(columns)
 }
 

@@ -452,16 +452,26 @@ pub(crate) fn row_name(name: &str) -> std::borrow::Cow<'_, str> {
 
 /// The names of metrics in rows that are taken.
 #[derive(Default)]
-pub(crate) struct TakenNames(HashSet<String>);
+pub(crate) struct TakenNames {
+    names: HashSet<String>,
+    /// The next number for a name that is taken, so that no number is tried twice.
+    next: HashMap<String, u64>,
+}
 
 impl TakenNames {
     /// Takes a name, with a number behind if it is taken already.
     pub(crate) fn take(&mut self, wanted: &str) -> String {
-        let numbered = (2..).map(|number| format!("{wanted}_{number}"));
-        let mut all = std::iter::once(wanted.to_owned()).chain(numbered);
-        let free = all.find(|name| !self.0.contains(name)).unwrap_or_default();
-        self.0.insert(free.clone());
-        free
+        if self.names.insert(wanted.to_owned()) {
+            return wanted.to_owned();
+        }
+        let next = self.next.entry(wanted.to_owned()).or_insert(2);
+        loop {
+            let name = format!("{wanted}_{next}");
+            *next += 1;
+            if self.names.insert(name.clone()) {
+                return name;
+            }
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{command, error, json, logcore, names, text};
+use crate::support::{command, error, json, logcore, names, text, write_run};
 
 /// Imports a file of this content, and returns the folder of the log directory and the output.
 fn import(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, Value) {
@@ -47,6 +48,34 @@ fn a_time_without_a_date_is_refused() {
                 .all(|name| !name.starts_with("far"))
         );
     }
+}
+
+/// Far more than the steps in a row take, and far less than those of every pair of names.
+const MOST_TIME: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_time_for_equal_and_for_many_names_is_linear() {
+    let started = Instant::now();
+    let header = format!("step{}", ",loss".repeat(50_000));
+    let (folder, imported) = import("equal.csv", format!("{header}\n1{}\n", ",0.5".repeat(50_000)));
+    assert_eq!(imported["imported"][0]["metrics"], 50_000);
+    let problems = imported["problems"].as_array().unwrap();
+    assert!(
+        problems.len() == 11 && problems[10].to_string().contains("49989 more columns are there twice"),
+        "{} problems",
+        problems.len()
+    );
+    // Two rows of one step, without names of each other.
+    let log_dir = folder.path().join("logs");
+    let row = |names: std::ops::Range<u32>| {
+        let values: String = names.map(|name| format!(",\"m{name}\":1")).collect();
+        format!("{{\"step\":1,\"time\":1.5,\"logger\":\"a\"{values}}}\n")
+    };
+    let dir = write_run(&log_dir, "wide", "finished", 5_000_000_000);
+    fs::write(dir.join("metrics.jsonl"), row(0..50_000) + &row(50_000..100_000)).unwrap();
+    let export = ["export", "wide", "--to", "jsonl", "--log-dir", "logs"];
+    assert_eq!(text(&logcore(folder.path(), &export)).matches("\"m").count(), 100_000);
+    assert!(started.elapsed() < MOST_TIME, "{:?}", started.elapsed());
 }
 
 #[test]

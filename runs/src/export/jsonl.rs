@@ -1,5 +1,6 @@
 //! Rows in the form of `metrics.jsonl`.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use logcore::{MetricValue, StoredRow, nonfinite};
@@ -49,8 +50,9 @@ impl Serialize for ExportedRow<'_> {
                 value => map.serialize_entry(name, &value.as_decimal())?,
             }
         }
-        for name in self.columns {
-            if !row.values.iter().any(|(own, _)| own == name) {
+        if !self.columns.is_empty() {
+            let own: HashSet<&str> = row.values.iter().map(|(name, _)| name.as_str()).collect();
+            for name in self.columns.iter().filter(|name| !own.contains(name.as_str())) {
                 map.serialize_entry(name, &None::<f64>)?;
             }
         }
