@@ -1090,6 +1090,28 @@ fn watch_says_what_has_happened_by_its_exit_code() {
     assert_eq!(watch(&["one", "--until", "stall", "--timeout", "0.1s"]).0, 15);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watch_of_very_long_files_ends_in_time() {
+    use std::time::{Duration, Instant};
+
+    let folder = runs();
+    let file = fs::File::create(folder.path().join("one/metrics.jsonl")).unwrap();
+    if file.set_len(1 << 40).is_err() {
+        // A file system without such files has no such problem.
+        return;
+    }
+    let begun = Instant::now();
+    let timeout = logcore(
+        folder.path(),
+        &["watch", "one", "--until", "nan,end", "--timeout", "1s"],
+    );
+    assert_eq!(timeout.status.code(), Some(15));
+    let ended = logcore(folder.path(), &["watch", "one"]);
+    assert_eq!(ended.status.code(), Some(0), "the end needs no rows");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
 #[cfg(unix)]
 #[test]
 fn watch_sees_a_stall_and_the_end_of_a_live_run() {

@@ -104,6 +104,35 @@ fn own_host() -> String {
 
 const STALL: [&str; 4] = ["--until", "end,stall", "--stall-after", "0.3s"];
 
+/// A run that is away for longer than the time between two looks.
+#[test]
+fn a_watch_waits_for_a_folder_that_is_away() {
+    let run = LiveRun::start(&own_host(), 1);
+    let (dir, away) = (run.dir(), run.folder.path().join("away"));
+    fs::write(dir.join("metrics.jsonl"), "").unwrap();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_logcore"))
+        .args(["watch", "live"])
+        .current_dir(run.folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = PathBuf::from(format!("/proc/{}/fd", watch.id()));
+    let has_rows = || {
+        let files = fs::read_dir(&files).into_iter().flatten().flatten();
+        let mut paths = files.filter_map(|file| fs::read_link(file.path()).ok());
+        paths.any(|path| path.ends_with("metrics.jsonl"))
+    };
+    while !has_rows() {
+        thread::yield_now();
+    }
+    fs::rename(&dir, &away).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(watch.try_wait().unwrap(), None, "the folder may come back");
+    fs::write(away.join("run.json"), r#"{"id":"live","state":"finished"}"#).unwrap();
+    fs::rename(&away, &dir).unwrap();
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+}
+
 /// The process of a run, which is a test so that the test program can start itself.
 #[test]
 fn process_that_holds_a_lock() {

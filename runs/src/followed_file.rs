@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use logcore::files;
 
@@ -43,6 +44,8 @@ pub struct FollowedFile {
     part_begin: u64,
     /// `true` until the end of a line that is too long, or whose beginning was not read.
     skips_line: bool,
+    /// `true` if the last reading ended before its time with lines that have come.
+    is_behind: bool,
 }
 
 impl FollowedFile {
@@ -55,6 +58,7 @@ impl FollowedFile {
             part: Vec::new(),
             part_begin: 0,
             skips_line: false,
+            is_behind: false,
         }
     }
 
@@ -71,15 +75,49 @@ impl FollowedFile {
     ///
     /// A file that cannot be read now is read later.
     pub fn read_lines(&mut self, mut use_line: impl FnMut(u64, &[u8])) -> bool {
-        self.read_file(&mut use_line);
-        let is_replaced = self.is_replaced();
-        if is_replaced {
-            // The process that rotated the file may have written to it since.
-            self.read_file(&mut use_line);
-            *self = Self::at_begin_of(&self.path);
-            self.read_file(&mut use_line);
+        self.read_new_lines(None, &mut use_line)
+    }
+
+    /// Gives lines to `use_line` as [`read_lines`](Self::read_lines) does, until a moment. The rest comes
+    /// with the next reading.
+    ///
+    /// ```
+    /// use logcore_runs::FollowedFile;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("metrics.jsonl");
+    /// std::fs::write(&path, "one\n").unwrap();
+    /// let mut followed = FollowedFile::at_begin_of(&path);
+    /// followed.read_lines_until(Instant::now(), |_, _| unreachable!());
+    /// assert!(followed.is_behind());
+    /// let mut lines = 0;
+    /// followed.read_lines_until(Instant::now() + Duration::from_secs(60), |_, _| lines += 1);
+    /// assert_eq!((lines, followed.is_behind()), (1, false));
+    /// ```
+    pub fn read_lines_until(&mut self, deadline: Instant, mut use_line: impl FnMut(u64, &[u8])) -> bool {
+        self.read_new_lines(Some(deadline), &mut use_line)
+    }
+
+    /// Returns `true` if the last reading had no time for all that has come.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    fn read_new_lines(&mut self, deadline: Option<Instant>, use_line: &mut impl FnMut(u64, &[u8])) -> bool {
+        self.read_file(deadline, use_line);
+        if self.is_behind || !self.is_replaced() {
+            return false;
         }
-        is_replaced
+        // The process that rotated the file may have written to it since.
+        self.read_file(deadline, use_line);
+        if self.is_behind {
+            return false;
+        }
+        *self = Self::at_begin_of(&self.path);
+        self.read_file(deadline, use_line);
+        true
     }
 
     /// Returns why the file is not read, if there is something of its name: a link, a pipe, a file of
@@ -116,12 +154,17 @@ impl FollowedFile {
         }
     }
 
-    fn read_file(&mut self, use_line: &mut impl FnMut(u64, &[u8])) {
+    fn read_file(&mut self, deadline: Option<Instant>, use_line: &mut impl FnMut(u64, &[u8])) {
+        self.is_behind = false;
         let Some(mut file) = self.file.take() else { return };
         // Bytes that come while the lines are read are read the next time.
         let end = file.metadata().map_or(0, |metadata| metadata.len());
         let mut piece = vec![0; PIECE];
         while self.part_begin + (self.part.len() as u64) < end {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.is_behind = true;
+                break;
+            }
             match file.read(&mut piece) {
                 Ok(0) => break,
                 Ok(length) => self.take_lines(&piece[..length], use_line),

@@ -25,6 +25,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// network file system once a rank.
 const SLOT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time for which a run may be away: then somebody has deleted it.
+const MOST_AWAY: Duration = Duration::from_secs(10);
+
 /// The event that a watch has seen, with its exit code.
 struct Seen {
     event: &'static str,
@@ -35,22 +38,37 @@ struct Seen {
 /// Waits until something of what the user waits for has happened, and prints one JSON object.
 pub(super) fn run(arguments: &WatchArguments, run: &StoredRun, output: &mut Output) -> Result<Outcome> {
     let begun = Instant::now();
+    // Of no timeout, and of one beyond the time that the system can count, there is no end.
+    let end = arguments.timeout.and_then(|timeout| begun.checked_add(timeout));
+    let dir = run.dir.to_string_lossy();
+    output.member("id", run.manifest.id.clone().into());
+    output.member("dir", dir.clone().into());
     let mut watch = Watch::new();
+    let mut away = None;
     let seen = loop {
-        let now = StoredRun::open(&run.dir)?;
-        if let Some(seen) = watch.look(&now, arguments)? {
-            break seen;
+        match StoredRun::open(&run.dir) {
+            Ok(now) => {
+                away = None;
+                if let Some(seen) = watch.look(&now, arguments, Instant::now() + INTERVAL)? {
+                    break seen;
+                }
+            }
+            Err(error) if away.get_or_insert_with(Instant::now).elapsed() >= MOST_AWAY => return Err(error.into()),
+            // A folder may be moved away and back, and a network file system hang for a moment.
+            Err(_) => {}
         }
-        if arguments.timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+        if end.is_some_and(|end| Instant::now() >= end) {
             break Seen {
                 event: "timeout",
                 code: 15,
                 details: json!({}),
             };
         }
-        thread::sleep(INTERVAL);
+        if !watch.is_behind() {
+            thread::sleep(INTERVAL);
+        }
     };
-    let mut object = json!({"event": seen.event, "id": run.manifest.id, "dir": run.dir.to_string_lossy()});
+    let mut object = json!({"event": seen.event, "id": run.manifest.id, "dir": dir});
     add_members(&mut object, &seen.details);
     output.print_object(&object)?;
     Ok(Outcome::Seen(seen.code))
@@ -81,10 +99,15 @@ impl Watch {
         }
     }
 
-    /// Looks at the run, and returns what the user waits for, if that has happened.
-    fn look(&mut self, run: &StoredRun, arguments: &WatchArguments) -> Result<Option<Seen>> {
+    /// Returns `true` if there are rows that the last look had no time to read.
+    fn is_behind(&self) -> bool {
+        self.rows.values().any(FollowedFile::is_behind)
+    }
+
+    /// Looks at the run until the deadline, and returns what the user waits for, if that has happened.
+    fn look(&mut self, run: &StoredRun, arguments: &WatchArguments, deadline: Instant) -> Result<Option<Seen>> {
         let waits_for = |event: WatchedEvent| arguments.until.contains(&event);
-        let not_a_number = self.read_rows(run)?;
+        let not_a_number = self.read_rows(run, deadline)?;
         if waits_for(WatchedEvent::Nan) {
             if let Some(details) = not_a_number {
                 return Ok(Some(Seen {
@@ -94,6 +117,10 @@ impl Watch {
                 }));
             }
             self.check_rows_are_read(run)?;
+            // The rows before the end of the run may have one.
+            if self.is_behind() {
+                return Ok(None);
+            }
         }
         if let Some((event, code)) = end_of(run.state).filter(|_| waits_for(WatchedEvent::End)) {
             let mut details = json!({"exit_code": run.manifest.exit_code});
@@ -108,7 +135,7 @@ impl Watch {
             return Ok(None);
         }
         self.read_slots(run);
-        self.read_stalls(run);
+        self.read_stalls(run, deadline);
         let details = match self.stalls.values().next() {
             Some(stall) => self.describe_told(run, stall),
             None if self.moved.elapsed() >= arguments.stall_after => self.describe_seen(run),
@@ -122,14 +149,14 @@ impl Watch {
     }
 
     /// Reads the new rows. Returns the first value that is no number.
-    fn read_rows(&mut self, run: &StoredRun) -> Result<Option<Value>> {
+    fn read_rows(&mut self, run: &StoredRun, deadline: Instant) -> Result<Option<Value>> {
         let mut not_a_number = None;
         for (rank, path) in run.row_files()? {
             let file = self
                 .rows
                 .entry(rank)
                 .or_insert_with(|| FollowedFile::at_begin_of(&path));
-            file.read_lines(|_, line| {
+            file.read_lines_until(deadline, |_, line| {
                 self.moved = Instant::now();
                 if not_a_number.is_none() {
                     not_a_number = find_nan(line, rank);
@@ -176,13 +203,13 @@ impl Watch {
     }
 
     /// Reads what the run's own watchdogs say.
-    fn read_stalls(&mut self, run: &StoredRun) {
+    fn read_stalls(&mut self, run: &StoredRun, deadline: Instant) {
         for (rank, path) in run.event_files().unwrap_or_default() {
             let file = self
                 .events
                 .entry(rank)
                 .or_insert_with(|| FollowedFile::at_begin_of(&path));
-            file.read_lines(|_, line| match serde_json::from_slice::<Event>(line) {
+            file.read_lines_until(deadline, |_, line| match serde_json::from_slice::<Event>(line) {
                 Ok(event) if event.kind == HealthKind::Stall && event.attempt == run.newest_attempt() => {
                     match event.level {
                         AlertLevel::Info => self.stalls.remove(&rank),
