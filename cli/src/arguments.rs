@@ -361,7 +361,9 @@ pub(crate) fn join_conditions(arguments: impl Iterator<Item = OsString>) -> Vec<
         let Some(column) = arguments.next_if(|_| is_condition) else {
             continue;
         };
-        let operator = arguments.next_if(|next| next.to_str().is_some_and(|next| OPERATORS.contains(&next)));
+        // Also what other languages write, which the condition refuses with a remedy.
+        let is_operator = |next: &str| !next.is_empty() && next.chars().all(|sign| "=!<>~".contains(sign));
+        let operator = arguments.next_if(|next| next.to_str().is_some_and(is_operator));
         let mut condition = column;
         if let Some(operator) = operator {
             condition.push(" ");
@@ -421,6 +423,7 @@ mod tests {
             join("ls|--where|state=killed|dir"),
             ["ls", "--where", "state=killed", "dir"]
         );
+        assert_eq!(join("ls|--where|state|==|killed"), ["ls", "--where", "state == killed"]);
         assert_eq!(join("ls|--where"), ["ls", "--where"]);
     }
 }

@@ -310,7 +310,8 @@ impl Condition {
         });
         let Some((at, operator)) = found else {
             bail!(
-                "cannot read the condition `{text}`: there is no operator. Write a column, one of {}, and a value",
+                "cannot read the condition `{text}`: there is no operator. Write a column, one of {}, and a value, in \
+                 quotes: --where 'state = killed'",
                 OPERATORS.join(" ")
             );
         };

@@ -836,6 +836,12 @@ fn wrong_arguments_and_missing_runs_are_errors_with_remedies() {
         (&["show", "nothing"][..], "`latest`"),
         (&["ls", "nowhere"], "nowhere"),
         (&["ls", "--where", "colour = red"], "config.NAME"),
+        (
+            &["ls", "--where", "state", "==", "killed"],
+            "`==` is no operator. Write =",
+        ),
+        // The shell has taken `> 0.1`.
+        (&["ls", "--where", "config.lr"], "in quotes: --where"),
         (&["ls", "--sort", "summary.loss"], ".last"),
         (&["export", "one"], "--to"),
         (
