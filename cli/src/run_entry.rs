@@ -54,7 +54,11 @@ impl RunEntry {
         }
         let steps = manifest.attempts.iter().filter_map(|attempt| attempt.last_step);
         let last_step = last_step.max(steps.max());
-        let mut take = |name: &str| end.as_object_mut().and_then(|end| end.remove(name)).unwrap_or_default();
+        // The file may be of somebody else, who has written texts.
+        let mut take = |name: &str| {
+            let value = end.as_object_mut().and_then(|end| end.remove(name));
+            value.filter(Value::is_number).unwrap_or_default()
+        };
         let json = json!({
             "id": manifest.id,
             "name": manifest.name,
