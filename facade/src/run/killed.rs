@@ -43,7 +43,9 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     // A run that hangs has no frames, and saves its ledger.
     let saved = path.metadata().and_then(|metadata| metadata.modified());
     let ended = killed.ended.max(saved.ok().filter(|saved| *saved <= SystemTime::now()));
-    let last_step = killed.last_step.max(last_step_of_ended(killed.folder, &manifest));
+    let last_step = killed
+        .last_step
+        .or_else(|| last_step_of_ended(killed.folder, &manifest));
     if !end_attempt(&mut manifest, killed.pid, ended, last_step) {
         return;
     }
@@ -59,8 +61,9 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     }
 }
 
-/// Returns the last step of the loggers that had ended before the process was killed; the ring tells
-/// those of the open ones. A `summary.json` from before the newest attempt is another attempt's.
+/// Returns the last step of a process that was killed after all its loggers had ended; the ring tells
+/// the steps of open loggers. A `summary.json` from before the newest attempt is another attempt's, and
+/// one with a killed logger can have entries of earlier attempts.
 fn last_step_of_ended(folder: &Path, manifest: &Value) -> Option<u64> {
     let path = folder.join(SUMMARY);
     let written = path.symlink_metadata().ok()?.modified().ok()?;
@@ -71,8 +74,11 @@ fn last_step_of_ended(folder: &Path, manifest: &Value) -> Option<u64> {
     }
     let bytes = files::read_no_follow(&path, MAX_BYTES).ok()?;
     let summary: Value = serde_json::from_slice(&bytes).ok()?;
-    let steps = summary.as_object()?.values().map(|logger| logger["last_step"].as_u64());
-    steps.flatten().max()
+    let loggers = summary.as_object()?;
+    if loggers.values().any(|logger| logger["state"] == KILLED) {
+        return None;
+    }
+    loggers.values().filter_map(|logger| logger["last_step"].as_u64()).max()
 }
 
 /// Ends the newest attempt; returns `false` if it has ended, or is not that of the process.
@@ -189,25 +195,26 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_of_loggers_that_had_ended_are_in_the_summary() {
+    fn the_steps_of_loggers_that_had_all_ended_are_in_the_summary() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(MANIFEST);
-        let summary =
+        let (path, summary) = (folder.path().join(MANIFEST), folder.path().join(SUMMARY));
+        let ended =
             json!({"train": {"last_step": 41}, "eval": {"last_step": 8}, "odd": [], "none": {"last_step": null}});
-        fs::write(folder.path().join(SUMMARY), summary.to_string()).unwrap();
-        let written = fs::metadata(folder.path().join(SUMMARY)).unwrap().modified().unwrap();
-        let written = written.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        let cases = [
-            (written - 5.0, None, json!(41)),
-            (written - 5.0, Some(50), json!(50)),
-            (written + 5.0, None, json!(null)),
-        ];
-        for (started, last_step, expected) in cases {
+        let mut killed_later = ended.clone();
+        killed_later["late"] = json!({"state": "killed"});
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        for (text, started, of_ring, expected) in [
+            (&ended, now - 5.0, None, json!(41)),
+            (&ended, now - 5.0, Some(7), json!(7)),
+            (&ended, now + 5.0, None, json!(null)),
+            (&killed_later, now - 5.0, None, json!(null)),
+        ] {
+            fs::write(&summary, text.to_string()).unwrap();
             let running =
                 json!({"pid": 12, "state": "running", "attempts": [{"started": started, "state": "running"}]});
             fs::write(&path, running.to_string()).unwrap();
             let mut killed = KilledRun::new(folder.path(), 12, FileRank(None));
-            killed.last_step = last_step;
+            killed.last_step = of_ring;
             note_killed(&killed);
             let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
             assert_eq!(manifest["attempts"][0]["last_step"], expected, "{manifest}");
