@@ -138,7 +138,7 @@ fn a_killed_run_has_the_incidents_that_its_events_name() {
 fn a_long_phase_is_an_event_at_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
-        name: "trainer".into(),
+        name: "phases".into(),
         run: "run".into(),
         log_dir: folder.path().into(),
         enable_console: false,
@@ -185,7 +185,7 @@ fn a_long_phase_is_an_event_at_its_end() {
     }
     let log = fs::read_to_string(run.join("training.log")).unwrap();
     assert_eq!(
-        log.matches("| INFO  | trainer | the phase eval took 00:1").count(),
+        log.matches("| INFO  | phases | the phase eval took 00:1").count(),
         1,
         "{log}"
     );
@@ -217,4 +217,52 @@ fn the_line_about_a_stall_is_no_movement() {
     thread::sleep(Duration::from_secs(3));
     assert_eq!(events().lines().count(), 1, "{}", events());
     wait_for("the run moves again", &|| logger.info("data are loaded"));
+}
+
+/// The disk is full, or the process has no file left: here a folder is in the way.
+#[test]
+fn events_that_the_disk_does_not_take_are_written_later_and_at_the_end() {
+    for is_at_end in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let logger = setup_logging(LogConfig {
+            name: "blocked".into(),
+            run: "run".into(),
+            log_dir: folder.path().into(),
+            enable_console: false,
+            ..LogConfig::default()
+        })
+        .unwrap();
+        let run = logger.run_dir();
+        let blocked = ["events.jsonl", "incidents"].map(|name| run.join(name));
+        fs::create_dir(&blocked[0]).unwrap();
+        fs::write(&blocked[1], "").unwrap();
+        let told = |step: u64| {
+            logger.log_metrics_at(step, [(format!("metric{step}").as_str(), f64::NAN)]);
+            let line = format!("metric{step} is NaN");
+            let until = Instant::now() + SOON;
+            while !fs::read_to_string(run.join("training.log")).unwrap().contains(&line) {
+                assert!(Instant::now() < until, "{line}");
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        [1, 2, 3].into_iter().for_each(told);
+        fs::remove_dir(&blocked[0]).unwrap();
+        fs::remove_file(&blocked[1]).unwrap();
+        let read = || fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+        if !is_at_end {
+            // Without a further event.
+            let until = Instant::now() + SOON;
+            while read().lines().count() < 3 {
+                assert!(Instant::now() < until, "{}", read());
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        logger.finish();
+        let events = read();
+        let metrics: Vec<String> = events
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["metric"].to_string())
+            .collect();
+        assert_eq!(metrics, [1, 2, 3].map(|step| format!(r#""metric{step}""#)), "{events}");
+    }
 }

@@ -373,11 +373,14 @@ fn append_line(file: &mut File, mut line: Vec<u8>) -> io::Result<()> {
     if length.saturating_add(line.len() as u64) > file_size_limit() {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    // Part of a line, on a full disk, is completed by the next event.
-    match file.write(&line)? {
-        written if written == line.len() => Ok(()),
-        _ => Err(io::ErrorKind::StorageFull.into()),
+    let written = file.write(&line)?;
+    if written == line.len() {
+        return Ok(());
     }
+    // A part, on a full disk: the caller may try the event again, again and again. A part that stays
+    // is completed by the next event.
+    let _ = file.set_len(length);
+    Err(io::ErrorKind::StorageFull.into())
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serde asks for")]

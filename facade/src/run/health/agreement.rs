@@ -51,7 +51,7 @@ impl StopFollower {
         if let Some(reason) = journal.run.stop().heard_reason().filter(|_| !self.is_told) {
             let text = format!("the run has stopped, because of {reason}");
             let event = journal.event(HealthKind::Stop, AlertLevel::Warn, text, step);
-            journal.append(&event);
+            journal.append(event, None);
         }
     }
 

@@ -96,9 +96,8 @@ impl Journal {
                 self.write_incident(logger, incident);
             }
         }
-        for (mut event, episode) in events {
-            event.incident = episode.and_then(Episode::incident_file).map(str::to_owned);
-            self.append(&event);
+        for (event, episode) in events {
+            self.append(event, episode.cloned());
         }
     }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use logcore::escape::to_short_line;
 use logcore::log::Level;
 use logcore::text::format_duration;
-use logcore::{AlertLevel, RunState, files, suppress_logging};
-use logcore_health::event::{Event, EventLog, HealthKind};
-use logcore_pipeline::print_notice;
+use logcore::{AlertLevel, RunState, files};
+use logcore_health::event::{Event, HealthKind};
+use logcore_health::rules::Episode;
 
+use super::event_writer::EventWriter;
 use crate::logger::inner::LoggerInner;
 use crate::run::Run;
 use crate::run::ledger::LongPhase;
@@ -28,7 +29,7 @@ pub(super) const LINES: usize = 40;
 /// Writes down and sends what the health of a run has to say.
 pub(super) struct Journal {
     pub(super) run: Arc<Run>,
-    log: EventLog,
+    events: EventWriter,
     /// The loggers of the run, also those that have ended, with their text files.
     text_files: Vec<(String, PathBuf)>,
     /// Number of lines that went to the log, which are no movement of the program.
@@ -39,7 +40,7 @@ impl Journal {
     pub(super) fn new(run: &Arc<Run>) -> Self {
         Self {
             run: Arc::clone(run),
-            log: EventLog::new(run.dir(), run.health().file_rank),
+            events: EventWriter::new(run.dir(), run.health().file_rank),
             text_files: Vec::new(),
             lines: 0,
         }
@@ -82,7 +83,7 @@ impl Journal {
     /// Logs an event by the run's first logger, and appends the event to its file.
     pub(super) fn tell(&mut self, loggers: &[Arc<LoggerInner>], event: Event) {
         self.log(loggers.first(), &event);
-        self.append(&event);
+        self.append(event, None);
     }
 
     /// Tells an event, and sends an alert about it.
@@ -116,28 +117,28 @@ impl Journal {
         }
     }
 
-    /// Appends an event to its file.
-    pub(super) fn append(&mut self, event: &Event) {
-        if !self.run.is_open() {
-            return;
-        }
-        if let Err(error) = suppress_logging(|| self.log.append(event)) {
-            let dir = self.run.dir().display();
-            print_notice(
-                &format!("events {dir}"),
-                &format!("cannot write the events of the run in {dir}: {error}"),
-            );
+    /// Appends an event to its file. Of an `episode`, the event names the incident once that has a
+    /// file.
+    pub(super) fn append(&mut self, event: Event, episode: Option<Episode>) {
+        if self.run.is_open() {
+            self.events.write(event, episode);
         }
     }
 
-    /// Notes the end of a later attempt.
+    /// Tries again to write the events that the disk has not taken.
+    pub(super) fn write_waiting(&mut self) {
+        self.events.write_waiting();
+    }
+
+    /// Notes the end of a later attempt, and writes what waits for the last time.
     pub(super) fn end(&mut self, state: RunState, step: Option<u64>) {
         let attempt = self.run.info().attempt();
         if attempt > 1 || self.run.stop().reason().is_some() {
             let text = format!("attempt {attempt} has ended: {}", state.as_str());
             let event = self.event(HealthKind::Attempt, AlertLevel::Info, text, step);
-            self.append(&event);
+            self.append(event, None);
         }
+        self.events.end();
     }
 }
 

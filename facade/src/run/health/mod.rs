@@ -12,6 +12,7 @@
 //! | module | content |
 //! |---|---|
 //! | `vigil` | the watch over one run |
+//! | `event_writer` | the events that wait until the disk takes them |
 //! | `journal` | what the health of a run has to say: events, lines, alerts |
 //! | `findings` | what the rules find |
 //! | `agreement` | the step at which all ranks stop |
@@ -21,6 +22,8 @@
 #[cfg(feature = "health")]
 mod agreement;
 pub(super) mod bell;
+#[cfg(feature = "health")]
+mod event_writer;
 #[cfg(feature = "health")]
 mod findings;
 #[cfg(feature = "health")]

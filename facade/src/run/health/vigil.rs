@@ -83,6 +83,7 @@ impl Vigil {
 
     /// Looks at the run, once a second.
     pub(super) fn tick(&mut self, loggers: &[Arc<LoggerInner>]) {
+        self.journal.write_waiting();
         self.run.health().findings().check_missing();
         self.take_findings(loggers);
         self.attend_phases(loggers);
