@@ -1,5 +1,5 @@
-//! Memory that fails: the file of a ring is cut, the system gives no more. Each case is a child
-//! process: this test program, run again.
+//! A system that fails: the file of a ring is cut, there is no more memory or no further thread. Each
+//! case is a child process: this test program, run again.
 #![cfg(all(target_os = "linux", feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "faults are made, and limits set")]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
@@ -49,6 +49,8 @@ fn the_child() {
             unsafe { libc::raise(libc::SIGBUS) };
         }
         "little memory" => log_with_little_memory(folder),
+        #[cfg(feature = "health")]
+        "one thread" => log_with_one_more_thread(folder),
         _ => unreachable!("{case}"),
     }
 }
@@ -267,4 +269,81 @@ fn a_process_that_may_have_little_memory_has_a_small_ring() {
         words.contains("the ring has") && words.contains("instead of"),
         "{words}"
     );
+}
+
+/// Logs where only the writer finds a thread, as under `ulimit -u` and in a container with a limit of
+/// its processes.
+#[cfg(feature = "health")]
+fn log_with_one_more_thread(folder: &Path) {
+    let threads = fs::read_dir("/proc/self/task").unwrap().count() as u64;
+    let limit = libc::rlimit {
+        rlim_cur: threads + 1,
+        rlim_max: threads + 1,
+    };
+    // SAFETY: the limit lives through the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+    let logger = setup_logging(LogConfig {
+        on_signal: facade::OnSignal::Ask,
+        finish_timeout: 60.0,
+        ..config(folder)
+    })
+    .unwrap();
+    logger.log_metrics_at(3, [("loss", f64::NAN)]);
+    let begin = std::time::Instant::now();
+    logger.finish();
+    // A quarter of `finish_timeout` is the time for findings that nobody tells.
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+}
+
+#[cfg(feature = "health")]
+#[test]
+fn a_process_without_further_threads_says_so_and_ends_its_run() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    /// A user of no other process. The limit counts the threads of a user, and not those of root.
+    const USER: u32 = 61_517;
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // The user may not reach the folder of the build.
+    let program = folder.path().join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let logs = folder.path().join("logs");
+    let child = Command::new(&program)
+        .args(["--exact", "the_child", "--nocapture"])
+        .env(CASE, "one thread")
+        .env(FOLDER, &logs)
+        .current_dir(folder.path())
+        .uid(USER)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(child) = child else {
+        println!("nothing is tested: this user may not start a process of another one");
+        return;
+    };
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    for text in [
+        "nobody watches the run: cannot start a thread",
+        "signals end the process without a last word, and `stop_requested` hears of none: cannot start a thread",
+    ] {
+        assert_eq!(told.matches(text).count(), 1, "{text}: {told}");
+    }
+    let read = |name: &str| fs::read_to_string(logs.join(name)).unwrap();
+    assert!(read("training.log").contains("loss is NaN at step 3"));
+    let events = read("events.jsonl");
+    assert!(
+        events.lines().count() == 1 && events.contains(r#""incident":"3-any-nan.json""#),
+        "{events}"
+    );
+    assert!(logs.join("incidents/3-any-nan.json").is_file());
+    let run: serde_json::Value = serde_json::from_str(&read("run.json")).unwrap();
+    assert_eq!(run["state"], "finished", "{run}");
 }

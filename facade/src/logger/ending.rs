@@ -88,7 +88,7 @@ impl LoggerInner {
                 // The parent tells, or this is the writer, which would wait for itself.
                 continue;
             }
-            if logger.producer().wait_until_delivered(deadline) {
+            if logger.producer().wait_until_delivered(deadline) && !run.bell().look_without_thread() {
                 run.health().findings().wait_until_told(deadline);
             }
         }

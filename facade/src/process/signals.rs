@@ -20,9 +20,14 @@ pub(crate) fn handle(on_signal: OnSignal, before_end: fn(Signal), ask: fn(Signal
         ask: asks.then_some(ask),
     };
     if let Err(error) = handle_signals(work) {
+        let unheard = if asks {
+            ", and `stop_requested` hears of none"
+        } else {
+            ""
+        };
         print_notice(
             "signals",
-            &format!("signals end the process without a last word: {error}"),
+            &format!("signals end the process without a last word{unheard}: {error}"),
         );
     }
 }

@@ -3,12 +3,13 @@
 //! Nobody may read stderr: a pipe may be full, a terminal may be stopped. So a separate thread
 //! writes the lines, and a thread that has a notice waits only for a moment. The stream is never
 //! switched to non-blocking, because other processes share it. The standard library's lock of
-//! stderr is not taken, because the program's own `eprintln!` would wait for that lock.
+//! stderr is not taken, because the program's own `eprintln!` would wait for that lock. Where the
+//! system has no thread left, the thread that has the notice writes what stderr takes at once.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, TryLockError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use super::exit::report_at_unload;
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 /// A notice is awaited for this long, so that a reader finds it before the program's next output.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(50);
+/// Bytes that a pipe takes at once if it takes any: `PIPE_BUF` of Linux.
+const TAKEN_AT_ONCE: usize = 4096;
 /// Number of lines that wait; further lines are counted.
 const MAX_LINES: usize = 256;
 /// Number of kinds of trouble that are remembered.
@@ -91,7 +94,8 @@ pub fn redact_in_notices(redaction: &Arc<Redaction>) {
 }
 
 /// Writes `logcore: <text>` to stderr, at most once a minute for each `kind`, and waits up to 50 ms
-/// for the line to be written. Returns `true` unless the minute of the last notice of this kind has
+/// for the line to be written. Where the system has no thread left, the line is written by this one.
+/// Returns `true` unless the minute of the last notice of this kind has
 /// not passed.
 ///
 /// If stderr is closed the notice is lost, and the run continues.
@@ -220,11 +224,31 @@ impl NoticeQueue {
             let started = thread::Builder::new()
                 .name("logcore-notices".to_owned())
                 .spawn(|| suppress_logging(|| self.write_all()));
-            // Without a thread the line waits for the next notice, which tries again.
             state.has_thread = started.is_ok();
+            if started.is_err() {
+                return self.write_at_once(state);
+            }
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Writes the lines that stderr takes without waiting. The others wait for the next notice.
+    fn write_at_once<'a>(&'a self, mut state: MutexGuard<'a, NoticeState>) {
+        while stderr_is_ready()
+            && let Some(line) = state.next_line()
+        {
+            // Another process may fill the stream first, and hold up this thread alone.
+            drop(state);
+            // The terminal may be without a thread, too, so that its bars are not regarded.
+            for part in line.as_bytes().chunks(TAKEN_AT_ONCE) {
+                if !stderr_is_ready() {
+                    break;
+                }
+                write_bytes(part);
+            }
+            state = lock(&self.state);
+        }
     }
 
     /// The loop of the thread. Trouble is rare, so the thread ends after some idle seconds.
@@ -273,7 +297,11 @@ fn write_line(line: &str) {
     if WRITER.get().is_some_and(|write| write(line)) {
         return;
     }
-    let mut rest = line.as_bytes();
+    write_bytes(line.as_bytes());
+}
+
+fn write_bytes(bytes: &[u8]) {
+    let mut rest = bytes;
     while !rest.is_empty() {
         match write_some(rest) {
             Ok(0) => return,
@@ -286,6 +314,17 @@ fn write_line(line: &str) {
             },
         }
     }
+}
+
+/// Returns `true` if stderr takes some bytes without waiting, of a pipe [`TAKEN_AT_ONCE`].
+#[cfg(unix)]
+fn stderr_is_ready() -> bool {
+    super::sys::calls::stderr_is_ready()
+}
+
+#[cfg(not(unix))]
+fn stderr_is_ready() -> bool {
+    true
 }
 
 #[cfg(unix)]

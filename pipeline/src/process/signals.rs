@@ -164,7 +164,8 @@ mod imp {
                         Err(_) => return forwarding.withdraw(),
                     };
                 }
-            })?;
+            })
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
         forwarding.install();
         Ok(())
     }

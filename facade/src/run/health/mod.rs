@@ -1,5 +1,6 @@
 //! The thread `logcore-health`: it watches the runs, and writes what their readers look at. A
-//! frozen disk stops this thread, and no other.
+//! frozen disk stops this thread, and no other. Where the system has no thread left, those that begin
+//! and end a logger do what the end of a run needs.
 //!
 //! | module | content |
 //! |---|---|
@@ -37,11 +38,12 @@ pub(super) mod stopping;
 pub(super) mod vigil;
 mod watched_run;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use logcore::sync::lock;
 use logcore::{Deadline, RunState, suppress_logging};
 use logcore_pipeline::{block_write_signals, lower_thread_priority, print_notice};
 
@@ -60,14 +62,17 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(50);
 const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The way to the thread. The thread ends when the value is dropped.
-#[derive(Debug)]
-pub(super) struct Health(Sender<Request>);
+pub(super) enum Health {
+    Thread(Sender<Request>),
+    /// There is no thread: each request is served by the thread that makes it.
+    Caller(Arc<Mutex<HealthThread>>),
+}
 
 /// A `run.json` that is being written.
 #[must_use = "a process that ends before its end is written seems to be killed"]
 pub(crate) struct PendingWrite(Receiver<()>);
 
-enum Request {
+pub(super) enum Request {
     /// Watch a run, with its record once it has a folder.
     Begin(Arc<Run>, Option<Box<RunRecord>>),
     Join(Arc<Run>, Arc<LoggerInner>),
@@ -98,46 +103,75 @@ impl Health {
             block_write_signals();
             HealthThread::default().serve(&requests);
         });
-        if let Err(error) = started {
-            print_notice(
-                "health",
-                &format!("run.json does not tell the end of the run: cannot start a thread: {error}"),
-            );
+        match started {
+            Ok(_) => Self::Thread(sender),
+            Err(error) => {
+                print_notice(
+                    "health",
+                    &format!(
+                        "nobody watches the run: cannot start a thread: {error}. What the rules find is told at the \
+                         end; stalls, slow ranks and reasons to stop are not looked for. Allow the process more \
+                         threads"
+                    ),
+                );
+                Self::Caller(Arc::default())
+            }
         }
-        Self(sender)
     }
 
-    // Sending fails only if the thread could not be started, which a notice has told.
+    fn send(&self, request: Request) {
+        match self {
+            // Fails only after a panic of the thread.
+            Self::Thread(sender) => drop(sender.send(request)),
+            Self::Caller(watched) => lock(watched).handle(request),
+        }
+    }
 
     /// Hands over a run, with its record if the run has a folder.
     pub(super) fn begin(&self, run: &Arc<Run>, record: Option<RunRecord>) {
-        let sender = self.0.clone();
         let weak = Arc::downgrade(run);
-        run.bell().set_answer(move || {
-            if let Some(run) = weak.upgrade() {
-                let _ = sender.send(Request::Attend(run));
+        match self {
+            Self::Thread(sender) => {
+                let sender = sender.clone();
+                run.bell().set_answer(move || {
+                    if let Some(run) = weak.upgrade() {
+                        let _ = sender.send(Request::Attend(run));
+                    }
+                });
             }
-        });
-        let _ = self.0.send(Request::Begin(Arc::clone(run), record.map(Box::new)));
+            // Without rules there is nothing to look at before the end.
+            #[cfg(not(feature = "health"))]
+            Self::Caller(_) => drop(weak),
+            #[cfg(feature = "health")]
+            Self::Caller(watched) => {
+                let watched = Arc::downgrade(watched);
+                run.bell().set_look(move || {
+                    if let (Some(run), Some(watched)) = (weak.upgrade(), watched.upgrade()) {
+                        lock(&watched).handle(Request::Attend(run));
+                    }
+                });
+            }
+        }
+        self.send(Request::Begin(Arc::clone(run), record.map(Box::new)));
     }
 
     /// Adds a logger to a run.
     pub(super) fn join(&self, run: &Arc<Run>, logger: &Arc<LoggerInner>) {
-        let _ = self.0.send(Request::Join(Arc::clone(run), Arc::clone(logger)));
+        self.send(Request::Join(Arc::clone(run), Arc::clone(logger)));
     }
 
     /// Writes what has become known of a run, without waiting for the next look.
     pub(super) fn save(&self, run: &Arc<Run>) -> PendingWrite {
         let (done, written) = channel();
         let run = Arc::clone(run);
-        let _ = self.0.send(Request::Save { run, done });
+        self.send(Request::Save { run, done });
         PendingWrite(written)
     }
 
     /// Ends a run.
     pub(super) fn end(&self, run: &Arc<Run>, state: RunState, exit_code: i32, last_step: Option<u64>) -> PendingWrite {
         let (done, written) = channel();
-        let _ = self.0.send(Request::End {
+        self.send(Request::End {
             run: Arc::clone(run),
             state,
             exit_code,
@@ -157,7 +191,7 @@ impl PendingWrite {
 }
 
 #[derive(Default)]
-struct HealthThread {
+pub(super) struct HealthThread {
     runs: Vec<WatchedRun>,
 }
 

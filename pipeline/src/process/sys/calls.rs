@@ -94,6 +94,18 @@ pub(crate) fn write_to_stderr(bytes: &[u8]) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
+/// Returns `true` if stderr takes some bytes without waiting.
+pub(crate) fn stderr_is_ready() -> bool {
+    let mut stream = libc::pollfd {
+        fd: libc::STDERR_FILENO,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: the struct lives through the call, which fills it. The descriptor may be closed.
+    let count = unsafe { libc::poll(&raw mut stream, 1, 0) };
+    count == 1 && stream.revents & libc::POLLOUT != 0
+}
+
 /// Makes calls on a pipe return instead of waiting.
 ///
 /// # Errors
