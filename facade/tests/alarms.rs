@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use facade::{LogConfig, setup_logging};
+use facade::{LogConfig, UnifiedLogger, setup_logging};
 
 /// A limit for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
@@ -217,6 +217,61 @@ fn the_line_about_a_stall_is_no_movement() {
     thread::sleep(Duration::from_secs(3));
     assert_eq!(events().lines().count(), 1, "{}", events());
     wait_for("the run moves again", &|| logger.info("data are loaded"));
+}
+
+/// Returns the events of a run whose stalls are told after two seconds, in which `work` happens.
+fn events_of(name: &str, work: impl FnOnce(&UnifiedLogger)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        name: name.into(),
+        run: "run".into(),
+        stall_after: "2s".into(),
+        log_dir: folder.path().into(),
+        enable_console: false,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    let run = logger.run_dir();
+    work(&logger);
+    logger.finish();
+    fs::read_to_string(run.join("events.jsonl")).unwrap_or_default()
+}
+
+/// The time of some stalls, in parts.
+fn tenths() -> impl Iterator<Item = u64> {
+    (0..80).inspect(|_| thread::sleep(Duration::from_millis(100)))
+}
+
+#[test]
+fn a_step_that_goes_back_is_movement_and_the_same_step_is_none() {
+    let log = |logger: &UnifiedLogger, step| {
+        logger.log_metrics_at(step, [("loss", 0.5)]);
+    };
+    let back = |logger: &UnifiedLogger| {
+        log(logger, 1000);
+        tenths().for_each(|step| log(logger, step));
+    };
+    thread::scope(|scope| {
+        let back = scope.spawn(|| events_of("back", back));
+        let same = scope.spawn(|| events_of("same", |logger| tenths().for_each(|_| log(logger, 1000))));
+        assert_eq!(back.join().unwrap(), "");
+        let events = same.join().unwrap();
+        assert!(events.contains("the run has not moved for"), "{events}");
+    });
+}
+
+#[cfg(feature = "media")]
+#[test]
+fn media_without_rows_are_movement() {
+    thread::scope(|scope| {
+        let runs = [("steps", true), ("no steps", false)].map(|(name, has_step)| {
+            let log = move |logger: &UnifiedLogger, step| logger.log_text("sample", "text", has_step.then_some(step));
+            scope.spawn(move || events_of(name, |logger| tenths().for_each(|step| log(logger, step))))
+        });
+        for run in runs {
+            assert_eq!(run.join().unwrap(), "");
+        }
+    });
 }
 
 /// The disk is full, or the process has no file left: here a folder is in the way.

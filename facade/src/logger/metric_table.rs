@@ -208,8 +208,12 @@ impl MetricTable {
     /// a file that is saved before the first row begins no step.
     #[cfg(feature = "media")]
     pub(crate) fn step_of(&mut self, explicit: Option<u64>) -> u64 {
-        if let Some(step) = explicit {
-            self.steps.note(step);
+        match explicit {
+            Some(step) => self.steps.note(step),
+            #[cfg(feature = "health")]
+            None => self.steps.note_without_step(),
+            #[cfg(not(feature = "health"))]
+            None => {}
         }
         explicit.unwrap_or_else(|| self.steps.current())
     }
@@ -454,6 +458,12 @@ impl MetricTable {
     /// Returns the present step; `None` before this attempt has used one.
     pub(crate) fn reached_step(&self) -> Option<u64> {
         self.steps.has_begun().then(|| self.steps.current())
+    }
+
+    /// Returns how often the program has gone to another step.
+    #[cfg(feature = "health")]
+    pub(crate) fn step_turns(&self) -> u64 {
+        self.steps.turns()
     }
 
     /// Returns the sum of the positions of all progresses that are kept.

@@ -42,6 +42,8 @@ pub(crate) struct MetricRecorder {
 pub(crate) struct Movement {
     /// The present step; `None` before this attempt has used one.
     pub(crate) step: Option<u64>,
+    /// How often the program has gone to another step, also to a lower one.
+    turns: u64,
     /// The positions of its progresses and bars, summed.
     pub(crate) position: u64,
 }
@@ -95,10 +97,12 @@ impl MetricRecorder {
     #[cfg(feature = "health")]
     pub(crate) fn movement(&self) -> Movement {
         let table = self.table.lock();
-        let (step, position) = (table.reached_step(), table.progress_position());
+        let (step, turns) = (table.reached_step(), table.step_turns());
+        let position = table.progress_position();
         drop(table);
         Movement {
             step,
+            turns,
             position: position.saturating_add(self.bars.lock().position()),
         }
     }

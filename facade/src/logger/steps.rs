@@ -7,6 +7,12 @@ pub(crate) struct StepCounter {
     earlier: Option<u64>,
     /// Highest step of this attempt.
     highest: Option<u64>,
+    /// The step that was noted last.
+    #[cfg(feature = "health")]
+    last: Option<u64>,
+    /// How often a step was noted that differs from the one before, also a lower one.
+    #[cfg(feature = "health")]
+    turns: u64,
     /// First step of this attempt that the program has given, until a progress starts there.
     first: Option<u64>,
     /// Position of the newest progress, once a progress has started.
@@ -94,6 +100,26 @@ impl StepCounter {
     /// Notes that a step was used.
     pub(crate) fn note(&mut self, step: u64) {
         self.highest = Some(self.highest.map_or(step, |highest| highest.max(step)));
+        #[cfg(feature = "health")]
+        {
+            self.turns += u64::from(self.last != Some(step));
+            self.last = Some(step);
+        }
+    }
+
+    /// Notes a value without a step of its own. Unless a progress counts the steps, each is one
+    /// further.
+    #[cfg(all(feature = "health", feature = "media"))]
+    pub(crate) fn note_without_step(&mut self) {
+        if self.progress.is_none() {
+            self.turns += 1;
+        }
+    }
+
+    /// Returns how often the program has gone to another step.
+    #[cfg(feature = "health")]
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns
     }
 }
 
@@ -186,6 +212,18 @@ mod tests {
         steps.advance(1);
         assert!(!steps.start_from(501));
         assert_eq!(steps.next(), 1);
+    }
+
+    #[cfg(feature = "health")]
+    #[test]
+    fn each_other_step_is_a_turn_also_a_lower_one() {
+        let mut steps = StepCounter::default();
+        let mut turns = |step| {
+            steps.note(step);
+            steps.turns()
+        };
+        assert_eq!([1000, 1000, 0, 1, 1, 0, 0].map(&mut turns), [1, 1, 2, 3, 3, 4, 4]);
+        assert_eq!(steps.highest(), Some(1000));
     }
 
     #[test]
