@@ -274,6 +274,21 @@ fn media_without_rows_are_movement() {
     });
 }
 
+#[test]
+fn an_evaluation_on_another_thread_is_no_stall() {
+    let events = events_of("elsewhere", |logger| {
+        logger.start_progress(100, "Train");
+        logger.update_progress(1, 1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _eval = logger.phase("eval");
+                tenths().for_each(drop);
+            });
+        });
+    });
+    assert_eq!(events, "");
+}
+
 /// The disk is full, or the process has no file left: here a folder is in the way.
 #[test]
 fn events_that_the_disk_does_not_take_are_written_later_and_at_the_end() {

@@ -118,7 +118,7 @@ impl RankSlots {
     fn measure(&mut self, look: &Look<'_>) {
         let elapsed = self.looked.elapsed();
         self.looked = Instant::now();
-        if look.reading.may_be_long {
+        if look.reading.pauses_steps {
             // Neither this time nor the waits of an evaluation are those of a step.
             (self.data, self.exchange) = (look.reading.data, look.reading.exchange);
         } else {

@@ -385,6 +385,7 @@ impl LedgerBook {
         let open_here = of_trainer.map_or(&[][..], |phases| &phases.open);
         let is_long = |phase: &OpenPhase| LONG.contains(&phase.account);
         let mut all = self.threads.iter().flat_map(|phases| &phases.open);
+        let is_idle = |phase: &OpenPhase| phase.account == IDLE;
         let now = open_here.last().map_or(self.outside_of_phases(), |phase| phase.account);
         let path = |phases: &ThreadPhases| {
             let names = phases.open.iter().map(|phase| &*self.accounts[phase.account.0].name);
@@ -392,7 +393,8 @@ impl LedgerBook {
         };
         LedgerReading {
             now: self.accounts[now.0].name.to_string(),
-            may_be_long: open_here.iter().any(is_long) || all.any(|phase| phase.account == IDLE),
+            may_be_long: all.clone().any(is_long),
+            pauses_steps: open_here.iter().any(is_long) || all.any(is_idle),
             data: self.accounts[DATA.0].time,
             exchange: self
                 .accounts
@@ -612,6 +614,33 @@ mod tests {
             [("startup", 3.0), ("data", 2.0), ("step", 5.0)]
         );
         assert_eq!(pairs(&figures.other_threads), [("data", 2.0), ("checkpoint", 2.0)]);
+    }
+
+    #[cfg(feature = "health")]
+    #[test]
+    fn a_long_phase_of_any_thread_may_be_long_and_pauses_the_steps_of_its_own() {
+        for (name, is_long) in [
+            ("eval", true),
+            ("checkpoint", true),
+            ("idle", true),
+            ("data", false),
+            ("own", false),
+        ] {
+            for thread in [TRAINER, WORKER] {
+                let mut timed = TimedBook::new();
+                timed.book.note_update(TRAINER, timed.at(1.0));
+                let phase = timed.enter(thread, name, 2.0);
+                let reading = timed.book.reading();
+                let pauses = is_long && (thread == TRAINER || name == "idle");
+                assert_eq!(
+                    (reading.may_be_long, reading.pauses_steps),
+                    (is_long, pauses),
+                    "{name} {thread}"
+                );
+                timed.leave(thread, phase, 3.0);
+                assert!(!timed.book.reading().may_be_long, "{name} {thread}");
+            }
+        }
     }
 
     #[cfg(feature = "health")]

@@ -49,8 +49,12 @@ pub(crate) struct PhaseId(u64);
 pub(crate) struct LedgerReading {
     /// The innermost use, by its name.
     pub(crate) now: String,
-    /// `true` if the thread that trains is in a use that may be long, such as an evaluation.
+    /// `true` if a thread is in a use that may be long, such as an evaluation: the thread that trains
+    /// may wait for another one.
     pub(crate) may_be_long: bool,
+    /// `true` if the thread that trains is in such a use, or any thread waits on purpose. A checkpoint
+    /// that another thread writes is no pause of the steps.
+    pub(crate) pauses_steps: bool,
     /// Time in which the thread that trains waited for data.
     pub(crate) data: Duration,
     /// Time in which the thread that trains waited for other ranks, in phases that are named so.
