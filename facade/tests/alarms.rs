@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use facade::{LogConfig, UnifiedLogger, setup_logging};
+use facade::{LogConfig, Rule, UnifiedLogger, setup_logging};
 
 /// A limit for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
@@ -221,9 +221,14 @@ fn the_line_about_a_stall_is_no_movement() {
 
 /// Returns the events of a run whose stalls are told after two seconds, in which `work` happens.
 fn events_of(name: &str, work: impl FnOnce(&UnifiedLogger)) -> String {
+    events_with(name, &[], work)
+}
+
+fn events_with(name: &str, rules: &[Rule], work: impl FnOnce(&UnifiedLogger)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         name: name.into(),
+        rules: rules.to_vec(),
         run: "run".into(),
         stall_after: "2s".into(),
         log_dir: folder.path().into(),
@@ -285,6 +290,21 @@ fn an_evaluation_on_another_thread_is_no_stall() {
                 tenths().for_each(drop);
             });
         });
+    });
+    assert_eq!(events, "");
+}
+
+#[test]
+fn a_metric_is_not_missing_in_an_evaluation() {
+    let rule = Rule {
+        metric: "loss".into(),
+        missing: Some("3s".into()),
+        ..Rule::default()
+    };
+    let events = events_with("missing", &[rule], |logger| {
+        logger.log_metrics([("loss", 0.5)]);
+        let _eval = logger.phase("eval");
+        tenths().for_each(drop);
     });
     assert_eq!(events, "");
 }

@@ -61,7 +61,7 @@ pub struct Rule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flat: Option<usize>,
     /// Reports a metric without a value for this time, such as `10m`, since its last one or since
-    /// the start of the logger.
+    /// the start of the logger. Time in the phases `eval`, `checkpoint` and `idle` does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
     /// Number of values that `spike` compares with, and after which an episode ends; from 10 to

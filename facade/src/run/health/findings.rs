@@ -45,7 +45,7 @@ impl FindingQueue {
         self.missing.lock().push((Arc::clone(logger), Arc::downgrade(watch)));
     }
 
-    /// Looks for missing metrics, once a second.
+    /// Looks for missing metrics, once a second outside of phases that may be long.
     pub(super) fn check_missing(&self) {
         let mut watches = self.missing.lock();
         // The watch of a sink that has ended is gone.

@@ -84,11 +84,14 @@ impl Vigil {
     /// Looks at the run, once a second.
     pub(super) fn tick(&mut self, loggers: &[Arc<LoggerInner>]) {
         self.journal.write_waiting();
-        self.run.health().findings().check_missing();
-        self.take_findings(loggers);
-        self.attend_phases(loggers);
         let has_moved = self.note_movement(loggers);
         let (run, reading) = (Arc::clone(&self.run), self.run.ledger().read(has_moved));
+        if !reading.may_be_long {
+            // An evaluation of an hour logs no loss of the training.
+            run.health().findings().check_missing();
+        }
+        self.take_findings(loggers);
+        self.attend_phases(loggers);
         let look = self.look(&run, loggers, has_moved, &reading);
         self.ranks.look(&look, &mut self.journal);
         self.follower.look(&look, &self.ranks, &mut self.journal);
