@@ -316,18 +316,25 @@ impl SlotFolder {
         }
     }
 
+    /// Returns the folder of the run.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
     /// Writes the slot of a rank: one write of 64 bytes at the beginning of its file.
     ///
     /// The first write makes a new file and gives it the name, so that no link and no file of
-    /// somebody else is ever written to.
+    /// somebody else is ever written to. So does a later one, if the name is gone, or leads to what
+    /// is no slot of this rank from the last minute: such a slot is that of a newer process.
     ///
     /// # Errors
     ///
-    /// If the file cannot be made or written, or `ulimit -f` is below 64 bytes. The next write
-    /// makes a new file.
+    /// If the file cannot be made or written, something else has the name of the folder, or
+    /// `ulimit -f` is below 64 bytes. The next write makes a new file.
     pub fn write(&mut self, state: &RankState) -> io::Result<()> {
         let file = match self.own.take() {
-            Some((rank, file)) if rank == state.rank => file,
+            Some((rank, file)) if rank == state.rank && self.keeps_name(&file, rank) => file,
             _ => make_slot(&self.run_dir, state.rank)?,
         };
         write_slot(&file, &state.to_bytes())?;
@@ -370,6 +377,16 @@ impl SlotFolder {
         let _ = run.remove_dir(Path::new(RANKS_FOLDER));
         Ok(())
     }
+
+    /// Returns `true` if the slot of a rank is this file, or that of a newer process of the rank.
+    fn keeps_name(&self, file: &File, rank: u32) -> bool {
+        if is_at(file, &self.run_dir, rank) {
+            return true;
+        }
+        let opened = Folder::open(&self.run_dir).and_then(|run| run.folder(Path::new(RANKS_FOLDER)));
+        let newer = opened.ok().and_then(|folder| read_slot(&folder, rank));
+        newer.is_some_and(|newer| newer.is_fresh(SystemTime::now()))
+    }
 }
 
 fn slot_path(rank: u32) -> PathBuf {
@@ -394,6 +411,26 @@ fn make_slot(run_dir: &Path, rank: u32) -> io::Result<File> {
     };
     run.rename(&temporary, &slot_path(rank))?;
     Ok(file)
+}
+
+/// Returns `true` if the name of the slot leads to the file, through no link.
+#[cfg(unix)]
+fn is_at(file: &File, run_dir: &Path, rank: u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let is_folder = run_dir
+        .join(RANKS_FOLDER)
+        .symlink_metadata()
+        .is_ok_and(|there| there.is_dir());
+    let there = run_dir.join(slot_path(rank)).symlink_metadata();
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    is_folder && there.map(identity).ok() == file.metadata().map(identity).ok()
+}
+
+/// Returns `true`: without numbers of files, only a write tells that one is gone.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path, _: u32) -> bool {
+    true
 }
 
 /// Reads a slot, and reads anew while the bytes are half old and half new.
@@ -565,6 +602,78 @@ mod tests {
         fs::create_dir(run.path().join("absent")).unwrap();
         slots.write(&state(0, 2)).unwrap();
         assert_eq!(slots.read_all(1, 1).len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_slot_that_was_removed_or_replaced_is_made_anew() {
+        let outside = tempfile::tempdir().unwrap();
+        let run = outside.path().join("run");
+        fs::create_dir(&run).unwrap();
+        let (ranks, slot) = (run.join("ranks"), run.join("ranks/0"));
+        let precious = outside.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        let pipe = |path: &Path| {
+            assert!(
+                std::process::Command::new("mkfifo")
+                    .arg(path)
+                    .status()
+                    .unwrap()
+                    .success()
+            )
+        };
+        let link = |path: &Path| std::os::unix::fs::symlink(&precious, path).unwrap();
+        let old = || {
+            let mut old = state(0, 1);
+            old.time -= FRESH_FOR;
+            old.to_bytes()
+        };
+        let remove: [&dyn Fn(); 6] = [
+            &|| fs::remove_dir_all(&ranks).unwrap(),
+            &|| fs::rename(&ranks, outside.path().join("moved")).unwrap(),
+            &|| fs::remove_file(&slot).unwrap(),
+            &|| {
+                pipe(&{
+                    fs::remove_file(&slot).unwrap();
+                    slot.clone()
+                })
+            },
+            &|| {
+                link(&{
+                    fs::remove_file(&slot).unwrap();
+                    slot.clone()
+                })
+            },
+            &|| {
+                fs::write(
+                    &{
+                        fs::remove_file(&slot).unwrap();
+                        slot.clone()
+                    },
+                    old(),
+                )
+                .unwrap()
+            },
+        ];
+        let mut slots = SlotFolder::new(&run);
+        let steps = |slots: &SlotFolder| slots.read_all(1, 1).first().and_then(|state| state.step);
+        for (number, remove) in (1..).zip(remove) {
+            slots.write(&state(0, number)).unwrap();
+            remove();
+            slots.write(&state(0, number + 10)).unwrap();
+            assert_eq!(steps(&slots), Some(number + 10));
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+
+        // What has the name of the folder stays, and is an error until it is gone.
+        for put in [&pipe as &dyn Fn(&Path), &link] {
+            fs::remove_dir_all(&ranks).unwrap();
+            put(&ranks);
+            assert!(slots.write(&state(0, 20)).is_err() && slots.write(&state(0, 21)).is_err());
+            fs::remove_file(&ranks).unwrap();
+            slots.write(&state(0, 22)).unwrap();
+            assert_eq!(steps(&slots), Some(22));
+        }
     }
 
     #[test]
