@@ -23,6 +23,9 @@ const LOCK: &str = "LOGCORE_CLI_TEST_LOCK";
 /// Set in the process that logs a run itself. Its value is the `log_dir`.
 const LOG_DIR: &str = "LOGCORE_CLI_TEST_LOG_DIR";
 
+/// Set in the process that evaluates. Its value is the `log_dir`.
+const EVALUATION: &str = "LOGCORE_CLI_TEST_EVALUATION";
+
 /// A run, whose process is a child of the test.
 struct LiveRun {
     folder: tempfile::TempDir,
@@ -247,6 +250,74 @@ fn a_hung_a_stopped_and_a_dead_process_are_told_apart() {
         (code, &dead["event"], &dead["process"]),
         (11, &"killed".into(), &"dead".into())
     );
+}
+
+/// A program that evaluates, and then hangs, each until a line comes.
+#[test]
+fn process_that_evaluates() {
+    let Some(log_dir) = std::env::var_os(EVALUATION) else {
+        return;
+    };
+    let logger = setup_logging(LogConfig {
+        name: "trainer".to_owned(),
+        log_dir: log_dir.into(),
+        run: "evaluates".to_owned(),
+        enable_console: false,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    logger.start_progress(100, "Training");
+    logger.update_progress(3, 8);
+    let wait_for_a_line = || drop(std::io::stdin().read_line(&mut String::new()));
+    let evaluation = logger.phase("eval");
+    let forward = logger.phase("forward");
+    wait_for_a_line();
+    drop((forward, evaluation));
+    wait_for_a_line();
+}
+
+#[test]
+fn a_process_without_other_ranks_tells_that_it_evaluates() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process_that_evaluates", "--test-threads=1"])
+        .env(EVALUATION, folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let run = LiveRun { folder, child };
+    let dir = run.folder.path().join("evaluates");
+    let phase = || {
+        let state = SlotFolder::new(&dir).read_all(1, 1).pop();
+        state.map(|state| (state.phase, state.step))
+    };
+    let wait_for = |expected| {
+        while phase() != Some((expected, Some(3))) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for(RankPhase::Eval);
+    let watch = |timeout| {
+        run.watch_run(
+            "evaluates",
+            &["--until", "stall", "--stall-after", "1s", "--timeout", timeout],
+        )
+    };
+    assert_eq!(watch("3s").0, 15, "an evaluation may last long");
+    stdin.write_all(b"\n").unwrap();
+    wait_for(RankPhase::Step);
+    let (code, stall) = watch("1h");
+    assert_eq!(
+        (code, &stall["process"], &stall["step"]),
+        (14, &"hung".into(), &3.into())
+    );
+    // The process ends in good order, and takes its slot away.
+    drop(stdin);
+    while dir.join("ranks").exists() {
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -120,6 +120,27 @@ impl StoredRun {
         self.lowest_ranks(u32::MAX)
     }
 
+    /// Returns the same, and of a run of one process what that process has last said: whether it
+    /// moves, and its phase. A process says nothing before its first step or long phase, and takes
+    /// back what it has said at its end.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_health::slot::{RankState, SlotFolder};
+    /// use logcore_runs::StoredRun;
+    /// use std::fs;
+    ///
+    /// SlotFolder::new(folder.path()).write(&RankState::new(0, 1)).unwrap();
+    /// fs::write(folder.path().join("run.json"), r#"{"attempts":[{}]}"#).unwrap();
+    /// let run = StoredRun::open(folder.path())?;
+    /// assert_eq!((run.processes().len(), run.ranks().len()), (1, 0));
+    /// # Ok::<(), logcore_runs::RunError>(())
+    /// ```
+    #[must_use]
+    pub fn processes(&self) -> Vec<RankState> {
+        SlotFolder::new(&self.dir).read_all(self.manifest.world_size.unwrap_or(1), self.newest_attempt())
+    }
+
     /// Returns the states of the ranks below a number.
     pub(crate) fn lowest_ranks(&self, number: u32) -> Vec<RankState> {
         match self.manifest.world_size {

@@ -184,7 +184,7 @@ impl Watch {
             return;
         }
         self.slots_read = Some(Instant::now());
-        let states = run.ranks();
+        let states = run.processes();
         let movements = |states: &[RankState]| -> BTreeSet<_> {
             states
                 .iter()

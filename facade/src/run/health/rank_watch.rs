@@ -17,12 +17,12 @@ use crate::run::Run;
 /// Ticks between two looks at the slots of the other ranks.
 const LOOK_TICKS: u32 = 10;
 
-/// The slots of a run with several ranks; nothing in a run of one process.
-pub(super) struct RankWatch {
-    slots: Option<RankSlots>,
-}
+/// Time after which a process without other ranks renews the slot of a long phase, far below
+/// [the age](RankState::is_fresh) that readers allow for.
+const RENEWAL: Duration = Duration::from_secs(20);
 
-struct RankSlots {
+/// The slots of a run: the one of this rank, and those of the others.
+pub(super) struct RankWatch {
     folder: SlotFolder,
     own: RankState,
     gauge: StepGauge,
@@ -39,33 +39,38 @@ struct RankSlots {
     exchange: Duration,
     /// The mark of what the thread that trains waited for at the last look.
     last_wait: u16,
+    /// The phase in the slot, and the time of the last write.
+    written: Option<(RankPhase, Instant)>,
 }
 
 impl RankWatch {
     pub(super) fn new(run: &Run) -> Self {
-        let world_size = run.world_size().filter(|size| *size > 1);
-        let slots = world_size.map(|world_size| RankSlots {
+        let world_size = run.world_size().unwrap_or(1);
+        Self {
             folder: SlotFolder::new(run.dir()),
             own: RankState::new(run.rank(), run.info().attempt()),
             world_size,
             gauge: StepGauge::default(),
-            skew: run.is_first_rank().then(SkewWatch::new),
+            skew: (world_size > 1 && run.is_first_rank()).then(SkewWatch::new),
             ticks: 0,
             looked: Instant::now(),
             since_step: Duration::ZERO,
             data: Duration::ZERO,
             exchange: Duration::ZERO,
             last_wait: 0,
-        });
-        Self { slots }
+            written: None,
+        }
     }
 
     pub(super) fn look(&mut self, look: &Look<'_>, journal: &mut Journal) {
-        if let Some(slots) = self.slots.as_mut().filter(|_| look.run.is_open()) {
-            slots.measure(look);
-            slots.write();
-            slots.find_slower(look, journal);
+        if !look.run.is_open() {
+            return;
         }
+        self.measure(look);
+        if self.has_news(look) {
+            self.write();
+        }
+        self.find_slower(look, journal);
     }
 
     /// Returns the step at which all ranks can stop; `None` if no rank has a step.
@@ -76,17 +81,16 @@ impl RankWatch {
     /// Returns `true` if each rank has a slot, with its pace if it has a step. This one is at the
     /// step `own`.
     pub(super) fn know_pace(&self, own: Option<u64>) -> bool {
-        let Some(slots) = &self.slots else { return true };
         let states = self.read();
         let knows = |step: Option<u64>, pace: f32| step.is_none() || pace > 0.0;
         // A rank that has ended goes no further.
         let has_known = |state: &RankState| state.phase == RankPhase::Ended || knows(state.step, state.pace);
-        states.len() as u64 >= u64::from(slots.world_size) && states.iter().all(has_known) && knows(own, slots.own.pace)
+        states.len() as u64 >= u64::from(self.world_size) && states.iter().all(has_known) && knows(own, self.own.pace)
     }
 
     /// Returns the steps that this rank makes in a second; 0 if unknown.
     pub(super) fn own_pace(&self) -> f32 {
-        self.slots.as_ref().map_or(0.0, |slots| slots.own.pace)
+        self.own.pace
     }
 
     /// Returns the rank that stopped first, if that can be known.
@@ -94,26 +98,41 @@ impl RankWatch {
         first_stopped(&self.read()).copied()
     }
 
-    /// Writes the last slot of this attempt.
+    /// Writes the last slot of this attempt. A process without other ranks takes its slot away.
     pub(super) fn end(&mut self, step: Option<u64>) {
-        if let Some(slots) = &mut self.slots {
-            slots.own.phase = RankPhase::Ended;
-            slots.own.step = slots.own.step.max(step);
-            slots.write();
+        if self.is_alone() {
+            // A slot that stays is one of an attempt that was killed.
+            let _ = self.folder.remove();
+        } else {
+            self.own.phase = RankPhase::Ended;
+            self.own.step = self.own.step.max(step);
+            self.write();
         }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.world_size < 2
     }
 
     /// Returns the states of all ranks, of this one as it is now.
     fn read(&self) -> Vec<RankState> {
-        let Some(slots) = &self.slots else { return Vec::new() };
-        let mut states = slots.folder.read_all(slots.world_size, slots.own.attempt);
-        states.retain(|state| state.rank != slots.own.rank);
-        states.push(slots.own);
+        let mut states = self.folder.read_all(self.world_size, self.own.attempt);
+        states.retain(|state| state.rank != self.own.rank);
+        states.push(self.own);
         states
     }
-}
 
-impl RankSlots {
+    /// Returns `true` if the slot is due. That of a process without other ranks is for `logcore watch`
+    /// alone, and tells movements and phases; a program that does nothing writes none.
+    fn has_news(&self, look: &Look<'_>) -> bool {
+        let is_long = look.reading.long.is_some();
+        let is_new = match self.written {
+            None => is_long,
+            Some((phase, at)) => phase != self.own.phase || is_long && at.elapsed() >= RENEWAL,
+        };
+        !self.is_alone() || look.has_moved || is_new
+    }
+
     /// Brings the own slot up to date.
     fn measure(&mut self, look: &Look<'_>) {
         let elapsed = self.looked.elapsed();
@@ -142,14 +161,18 @@ impl RankSlots {
     fn note_state(&mut self, look: &Look<'_>) {
         self.own.step = look.step;
         self.own.time = SystemTime::now();
-        let wait = if look.has_moved { 0 } else { read_wait(look.run) };
+        let is_asked = !look.has_moved && !self.is_alone();
+        let wait = if is_asked { read_wait(look.run) } else { 0 };
         // A thread that waits for several things in turn is on its way.
         self.own.wait = if wait == self.last_wait { wait } else { 0 };
         self.last_wait = wait;
         if look.has_moved {
             self.own.moved = self.own.time;
         }
-        self.own.phase = match look.reading.now.as_str() {
+        // A checkpoint that another thread writes is the phase only while the steps may wait for it.
+        let may_wait = look.reading.pauses_steps || !look.has_moved;
+        let long = look.reading.long.as_ref().filter(|_| may_wait);
+        self.own.phase = match long.unwrap_or(&look.reading.now).as_str() {
             "startup" => RankPhase::Startup,
             "step" => RankPhase::Step,
             "data" => RankPhase::Data,
@@ -161,11 +184,18 @@ impl RankSlots {
     }
 
     fn write(&mut self) {
+        self.written = Some((self.own.phase, Instant::now()));
         if let Err(error) = self.folder.write(&self.own) {
+            let dir = self.folder.run_dir().display();
+            let reader = match self.is_alone() {
+                true => "`logcore watch` does",
+                false => "the other ranks do",
+            };
             print_notice(
-                "slot of the rank",
+                &format!("slot of the rank in {dir}"),
                 &format!(
-                    "the other ranks do not see rank {}: cannot write its slot: {error}",
+                    "cannot write the slot ranks/{} in {dir}: {error}. Until the folder ranks can be written, {reader} \
+                     not see how far the process is",
                     self.own.rank
                 ),
             );

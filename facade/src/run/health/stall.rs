@@ -55,7 +55,7 @@ impl StallAlarm {
             (false, true) => Movement::Text,
             (false, false) => Movement::None,
         };
-        match watch.tick(movement, look.reading.may_be_long) {
+        match watch.tick(movement, look.reading.long.is_some()) {
             Verdict::Stalled { ticks } => {
                 look.run.ledger().begin_stall();
                 let mut reader = ThreadReader::of_own_process();

@@ -86,7 +86,7 @@ impl Vigil {
         self.journal.write_waiting();
         let has_moved = self.note_movement(loggers);
         let (run, reading) = (Arc::clone(&self.run), self.run.ledger().read(has_moved));
-        if !reading.may_be_long {
+        if reading.long.is_none() {
             // An evaluation of an hour logs no loss of the training.
             run.health().findings().check_missing();
         }

@@ -383,9 +383,11 @@ impl LedgerBook {
     pub(super) fn reading(&self) -> LedgerReading {
         let of_trainer = self.threads.iter().find(|phases| phases.thread == self.thread);
         let open_here = of_trainer.map_or(&[][..], |phases| &phases.open);
-        let is_long = |phase: &OpenPhase| LONG.contains(&phase.account);
+        let long_here = open_here.iter().rfind(|phase| LONG.contains(&phase.account));
         let mut all = self.threads.iter().flat_map(|phases| &phases.open);
+        let is_long = |phase: &OpenPhase| LONG.contains(&phase.account);
         let is_idle = |phase: &OpenPhase| phase.account == IDLE;
+        let long = long_here.or_else(|| all.clone().find(|phase| is_long(phase)));
         let now = open_here.last().map_or(self.outside_of_phases(), |phase| phase.account);
         let path = |phases: &ThreadPhases| {
             let names = phases.open.iter().map(|phase| &*self.accounts[phase.account.0].name);
@@ -393,8 +395,8 @@ impl LedgerBook {
         };
         LedgerReading {
             now: self.accounts[now.0].name.to_string(),
-            may_be_long: all.clone().any(is_long),
-            pauses_steps: open_here.iter().any(is_long) || all.any(is_idle),
+            long: long.map(|phase| self.accounts[phase.account.0].name.to_string()),
+            pauses_steps: long_here.is_some() || all.any(is_idle),
             data: self.accounts[DATA.0].time,
             exchange: self
                 .accounts
@@ -633,12 +635,12 @@ mod tests {
                 let reading = timed.book.reading();
                 let pauses = is_long && (thread == TRAINER || name == "idle");
                 assert_eq!(
-                    (reading.may_be_long, reading.pauses_steps),
-                    (is_long, pauses),
+                    (reading.long.as_deref(), reading.pauses_steps),
+                    (is_long.then_some(name), pauses),
                     "{name} {thread}"
                 );
                 timed.leave(thread, phase, 3.0);
-                assert!(!timed.book.reading().may_be_long, "{name} {thread}");
+                assert_eq!(timed.book.reading().long, None, "{name} {thread}");
             }
         }
     }

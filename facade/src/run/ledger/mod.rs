@@ -49,9 +49,9 @@ pub(crate) struct PhaseId(u64);
 pub(crate) struct LedgerReading {
     /// The innermost use, by its name.
     pub(crate) now: String,
-    /// `true` if a thread is in a use that may be long, such as an evaluation: the thread that trains
-    /// may wait for another one.
-    pub(crate) may_be_long: bool,
+    /// The innermost use that may be long although nothing is wrong, such as an evaluation, on the
+    /// thread that trains; else that of another thread, for which the thread that trains may wait.
+    pub(crate) long: Option<String>,
     /// `true` if the thread that trains is in such a use, or any thread waits on purpose. A checkpoint
     /// that another thread writes is no pause of the steps.
     pub(crate) pauses_steps: bool,
