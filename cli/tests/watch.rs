@@ -250,6 +250,14 @@ fn a_hung_a_stopped_and_a_dead_process_are_told_apart() {
         (code, &dead["event"], &dead["process"]),
         (11, &"killed".into(), &"dead".into())
     );
+    // Who waits for no end is told, too, and at once.
+    for until in ["stall", "stall,nan"] {
+        let (code, dead) = run.watch(&["--until", until, "--stall-after", "1h", "--timeout", "1h"]);
+        assert_eq!(
+            (code, &dead["event"], &dead["process"], &dead["rank"]),
+            (14, &"stall".into(), &"dead".into(), &0.into())
+        );
+    }
 }
 
 /// A program that evaluates, and then hangs, each until a line comes.

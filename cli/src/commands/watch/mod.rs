@@ -131,10 +131,18 @@ impl Watch {
         }
         // A process on another machine that gives no sign of life may still be there.
         let is_open = run.manifest.state == RunState::Running && end_of(run.state).is_none();
-        if !waits_for(WatchedEvent::Stall) || !is_open {
+        let is_dead = run.state == RunState::Killed;
+        if !waits_for(WatchedEvent::Stall) || !(is_open || is_dead) {
             return Ok(None);
         }
         self.read_slots(run);
+        if is_dead {
+            return Ok(Some(Seen {
+                event: "stall",
+                code: 14,
+                details: self.describe_dead(run),
+            }));
+        }
         self.read_stalls(run, deadline);
         let details = match self.stalls.values().next() {
             Some(stall) => self.describe_told(run, stall),
@@ -256,6 +264,18 @@ impl Watch {
             details["first_stopped"] = first.rank.into();
         }
         add_members(&mut details, &self.examine(run, rank));
+        details
+    }
+
+    /// Describes a run that is killed.
+    fn describe_dead(&self, run: &StoredRun) -> Value {
+        let rank = run.manifest.rank;
+        let saved = run.manifest.attempts.last().and_then(|newest| newest.last_step);
+        let told = self.states.iter().find(|state| state.rank == rank);
+        let mut details = json!({"rank": rank, "process": "dead"});
+        if let Some(step) = saved.max(told.and_then(|state| state.step)) {
+            details["step"] = step.into();
+        }
         details
     }
 
