@@ -9,6 +9,8 @@ use logcore::files::{Folder, random_suffix};
 
 use super::{Finding, test_run};
 use crate::columns::format_bytes;
+#[cfg(unix)]
+use crate::file_system;
 
 /// Free space below which a run may soon fail to write.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -147,7 +149,7 @@ fn space(log_dir: &Path) -> Vec<Finding> {
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let remedy = "make room: `logcore prune` deletes old runs";
-    let kind = file_system(log_dir);
+    let kind = file_system::describe(log_dir);
     let text = format!("{kind}, {} free", format_bytes(free));
     let space = match free {
         0..NO_SPACE => Finding::bad("disk", text, remedy),
@@ -171,41 +173,4 @@ fn space(log_dir: &Path) -> Vec<Finding> {
 #[cfg(not(unix))]
 fn space(_: &Path) -> Vec<Finding> {
     Vec::new()
-}
-
-/// Magic numbers of statfs(2), by the name of the file system.
-#[cfg(target_os = "linux")]
-const FILE_SYSTEMS: [(u32, &str); 17] = [
-    (0xef53, "ext4"),
-    (0x01021994, "tmpfs"),
-    (0x858458f6, "ramfs"),
-    (0x58465342, "xfs"),
-    (0x9123683e, "btrfs"),
-    (0xf2f52010, "f2fs"),
-    (0x2fc12fc1, "zfs"),
-    (0xca451a4e, "bcachefs"),
-    (0x794c7630, "overlayfs"),
-    (0x6969, "NFS"),
-    (0xff534d42, "SMB"),
-    (0xfe534d42, "SMB"),
-    (0x0bd00bd0, "Lustre"),
-    (0x00c36400, "CephFS"),
-    (0x47504653, "GPFS"),
-    (0x01021997, "9P"),
-    (0x65735546, "FUSE"),
-];
-
-#[cfg(target_os = "linux")]
-fn file_system(folder: &Path) -> String {
-    let magic = rustix::fs::statfs(folder).map(|stat| stat.f_type as u32);
-    let Ok(magic) = magic else {
-        return "unknown file system".to_owned();
-    };
-    let known = FILE_SYSTEMS.iter().find(|(number, _)| *number == magic);
-    known.map_or_else(|| format!("file system {magic:#x}"), |(_, name)| (*name).to_owned())
-}
-
-#[cfg(all(unix, not(target_os = "linux")))]
-fn file_system(_: &Path) -> String {
-    "file system".to_owned()
 }

@@ -12,6 +12,8 @@ use logcore_health::threads::{ThreadList, ThreadReader};
 use logcore_runs::StoredRun;
 use serde_json::{Value, json};
 
+use crate::file_system::is_of_this_machine;
+
 /// Time between two looks at the threads, in which those that run show it.
 const SINCE_LAST: Duration = Duration::from_secs(1);
 
@@ -30,8 +32,9 @@ pub(super) fn examine(run: &StoredRun, rank: u32, is_heard: bool) -> Value {
             object["unread"] = json!(["no process that this user or container can see holds the run's lock"]);
             return object;
         }
-        // A live process renews its sign of life wherever it is.
-        Ok(None) if !is_first && !is_heard && is_free(&lock) => return state("dead"),
+        // A live process holds the lock. Where another machine may hold it unseen, a live process
+        // renews its sign of life.
+        Ok(None) if !is_first && is_free(&lock) && (is_of_this_machine(&run.dir) || !is_heard) => return state("dead"),
         Ok(None) => return state("elsewhere"),
         // The system has no list of locks. The id in `run.json` is the next best.
         Err(_) => match known {
