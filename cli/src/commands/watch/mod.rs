@@ -156,7 +156,7 @@ impl Watch {
         }))
     }
 
-    /// Reads the new rows. Returns the first value that is no number.
+    /// Reads the new rows. Returns the first value that is no finite number.
     fn read_rows(&mut self, run: &StoredRun, deadline: Instant) -> Result<Option<Value>> {
         let mut not_a_number = None;
         for (rank, path) in run.row_files()? {
@@ -304,14 +304,15 @@ fn end_of(state: RunState) -> Option<(&'static str, u8)> {
     }
 }
 
-/// Returns the metric of a row that is NaN, if there is one.
+/// Returns the metric of a row that is no finite number, if there is one.
 fn find_nan(line: &[u8], rank: u32) -> Option<Value> {
     // Few rows have one, and parsing all of them would take long.
-    if !line.windows(3).any(|bytes| bytes == b"NaN") {
+    if !line.windows(3).any(|bytes| bytes == b"NaN" || bytes == b"Inf") {
         return None;
     }
     let row: StoredRow = serde_json::from_slice(line).ok()?;
-    let (name, _) = row.values.iter().find(|(_, value)| value.as_f64().is_nan())?;
+    let mut values = row.values.iter();
+    let (name, _) = values.find(|(_, value)| !value.as_f64().is_finite())?;
     Some(json!({"metric": name, "step": row.step, "logger": row.logger, "rank": rank}))
 }
 
@@ -320,10 +321,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nan_is_named_with_its_step() {
-        let row = br#"{"step":7,"time":1.0,"logger":"a","loss":null,"nonfinite":"{\"loss\":\"NaN\"}"}"#;
-        let expected = json!({"metric": "loss", "step": 7, "logger": "a", "rank": 3});
-        assert_eq!(find_nan(row, 3), Some(expected));
-        assert_eq!(find_nan(br#"{"step":7,"time":1.0,"logger":"NaN"}"#, 0), None);
+    fn a_value_that_is_no_finite_number_is_named_with_its_step() {
+        for value in ["NaN", "Infinity", "-Infinity"] {
+            let row = r#"{"step":7,"time":1.0,"logger":"a","lr":0.1,"loss":null,"nonfinite":"{\"loss\":\"VALUE\"}"}"#;
+            let expected = json!({"metric": "loss", "step": 7, "logger": "a", "rank": 3});
+            assert_eq!(find_nan(row.replace("VALUE", value).as_bytes(), 3), Some(expected));
+        }
+        for logger in ["NaN", "Infinity"] {
+            let row = format!("{{\"step\":7,\"time\":1.0,\"logger\":\"{logger}\",\"loss\":0.5}}");
+            assert_eq!(find_nan(row.as_bytes(), 0), None);
+        }
     }
 }
