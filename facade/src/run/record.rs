@@ -1,10 +1,11 @@
 //! The record that this process keeps of a run for its readers: the lock, and `run.json`.
 
+use std::fs::TryLockError;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use logcore::{Ranks, RunAttempt, RunFacts, RunInfo, RunManifest, RunState};
+use logcore::{Ranks, RunAttempt, RunFacts, RunInfo, RunManifest, RunState, files};
 use logcore_pipeline::{ProcessLock, print_notice};
 
 use super::ledger::Ledger;
@@ -18,7 +19,11 @@ pub(super) struct RunRecord {
     manifest: RunManifest,
     written: Option<RunManifest>,
     lock: Option<ProcessLock>,
+    begun: Instant,
 }
+
+/// Time for which an earlier process of this rank, which is ending, may hold the lock beside this one.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An earlier run that this process goes on with: the content of `run.json`, and the lock.
 #[derive(Debug, Default)]
@@ -56,6 +61,7 @@ impl RunRecord {
             manifest,
             written: None,
             lock,
+            begun: Instant::now(),
         }
     }
 
@@ -77,6 +83,7 @@ impl RunRecord {
             manifest,
             written: None,
             lock: Some(lock),
+            begun: Instant::now(),
         })
     }
 
@@ -116,6 +123,7 @@ impl RunRecord {
     pub(super) fn hold(&mut self) {
         // The first try has reported an error.
         let _ = self.take_lock();
+        self.report_twin();
     }
 
     /// Gives a sign of life.
@@ -178,6 +186,34 @@ impl RunRecord {
         Ok(())
     }
 
+    /// Says once that another process of this rank lives, such as one that a restart of the launcher has
+    /// not ended. Returns `true` if it did.
+    fn report_twin(&self) -> bool {
+        let path = RunManifest::lock_path(self.info.dir(), self.rank);
+        let is_held = || {
+            let lock = files::open_no_follow(&path);
+            // Readers have the lock together with others.
+            let is_held = |error| matches!(error, TryLockError::WouldBlock);
+            lock.is_ok_and(|lock| lock.try_lock_shared().is_err_and(is_held))
+        };
+        if self.lock.is_some() || self.begun.elapsed() < END_TIMEOUT || !is_held() {
+            return false;
+        }
+        let dir = self.info.dir();
+        // Who has found the ring of the other process has said the same of the folder.
+        let folder = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        print_notice(
+            &format!("shared folder {}", folder.display()),
+            &format!(
+                "another process is rank {} of the run in {}, too: both append to the same files. End one of them; \
+                 `fuser {}` tells the number of the other one",
+                self.rank,
+                dir.display(),
+                path.display()
+            ),
+        )
+    }
+
     fn report(&self, kind: &str, text: &str) {
         print_notice(&format!("{kind} {}", self.info.dir().display()), text);
     }
@@ -194,8 +230,6 @@ fn now() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use logcore::LogConfig;
 
     use super::*;
@@ -221,6 +255,32 @@ mod tests {
             (manifest.facts.pid, manifest.state),
             (std::process::id(), RunState::Running)
         );
+    }
+
+    #[test]
+    fn a_second_live_process_of_a_rank_says_so_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let info = RunInfo::new("k3v9q2ab", "trainer", folder.path(), 1);
+        let mut first = first_attempt(&info);
+        first.begin();
+        let mut second = first_attempt(&info);
+        second.begin();
+        assert!(!second.report_twin(), "the first one may be ending");
+        second.begun -= END_TIMEOUT;
+        assert!(second.report_twin() && !second.report_twin());
+        drop(first);
+        second.hold();
+        assert!(second.lock.is_some());
+
+        // A reader is no process of the run.
+        let folder = tempfile::tempdir().unwrap();
+        let info = RunInfo::new("k3v9q2ab", "trainer", folder.path(), 1);
+        let reader = std::fs::File::create(RunManifest::lock_path(folder.path(), 0)).unwrap();
+        reader.lock_shared().unwrap();
+        let mut read = first_attempt(&info);
+        read.begin();
+        read.begun -= END_TIMEOUT;
+        assert!(read.lock.is_none() && !read.report_twin());
     }
 
     #[test]
