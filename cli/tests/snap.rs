@@ -333,6 +333,8 @@ fn the_ring_of_a_killed_process_is_read_and_stays() {
     let folder = process.folder.path();
     let shown = text(&logcore(folder, &["--log-dir", ".", "snap"]));
     assert!(shown.contains("line 49 that no file has"), "{shown}");
+    let by_pid = text(&logcore(folder, &["--log-dir", ".", "snap", &process.pid()]));
+    assert_eq!(by_pid, shown);
     assert_eq!(facade::rings_in(&process.run_dir()).unwrap().len(), 1);
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use facade::{RingCall, RingContent, RingSnapshot, read_live_ring, rings_in, rings_of_process};
 use logcore::escape::to_one_line;
 use logcore::{FileRank, ProgressEvent, ProgressKind, epoch_seconds};
-use logcore_runs::find_run;
+use logcore_runs::{find_run, list_runs};
 use serde_json::{Value, json};
 
 use crate::arguments::SnapArguments;
@@ -42,15 +42,20 @@ fn find_rings(process_or_run: &str, log_dir: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     if let Ok(pid) = process_or_run.parse() {
-        match rings_of_process(pid) {
-            Ok(rings) => {
-                ensure!(
-                    !rings.is_empty(),
-                    "cannot find a ring of the process {pid}: it is no program of logcore, its loggers have ended, or \
-                     their ring is memory. Name another process, or a run"
-                );
-                return Ok(rings);
-            }
+        let rings = rings_of_process(pid);
+        if let Some(rings) = rings.as_ref().ok().filter(|rings| !rings.is_empty()) {
+            return Ok(rings.clone());
+        }
+        // A killed process has closed its files.
+        let left = find_rings_left(log_dir, pid);
+        if !left.is_empty() {
+            return Ok(left);
+        }
+        match rings {
+            Ok(_) => bail!(
+                "cannot find a ring of the process {pid}: it is no program of logcore, its loggers have ended, or \
+                 their ring is memory. Name another process, or a run"
+            ),
             // The name of a run may be a number, too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => bail!(
@@ -68,6 +73,18 @@ fn find_rings(process_or_run: &str, log_dir: &Path) -> Result<Vec<PathBuf>> {
         run.dir.display()
     );
     Ok(rings)
+}
+
+/// Returns the paths of the rings that a process has left in the folders of its runs.
+fn find_rings_left(log_dir: &Path, pid: u32) -> Vec<PathBuf> {
+    let begin = format!(".logcore-{pid}-");
+    let runs = list_runs(log_dir).map(|list| list.runs).unwrap_or_default();
+    let rings = runs.iter().flat_map(|run| rings_in(&run.dir).unwrap_or_default());
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(&begin))
+    };
+    rings.filter(is_left).collect()
 }
 
 fn print_snapshot(snapshot: &RingSnapshot, output: &mut Output) {
