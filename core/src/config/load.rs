@@ -79,6 +79,9 @@ impl LogConfig {
             Some(line) => error.read_from(format_args!("{}, line {line}", path.display())),
             None => error.read_from(path.display()),
         };
+        if extension.eq_ignore_ascii_case("toml") {
+            refuse_infinite(&table).map_err(in_file)?;
+        }
         let mut config = Self::from_table(table).map_err(in_file)?;
         config.validate().map_err(in_file)?;
         if let (Some(watched), Some(folder)) = (&mut config.watch_file, path.parent()) {
@@ -236,6 +239,24 @@ impl From<&LogConfig> for LogConfig {
     fn from(config: &LogConfig) -> Self {
         config.clone()
     }
+}
+
+/// Refuses `inf` and `nan` in the rules of a TOML file. TOML has no null, and the table of JSON has one
+/// in the place of each, which would pass for a field that is not there.
+fn refuse_infinite(table: &Map<String, Value>) -> Result<(), ConfigError> {
+    let rules = table.get(TABLES).and_then(Value::as_array).into_iter().flatten();
+    for (at, rule) in rules.enumerate() {
+        let mut fields = rule.as_object().into_iter().flatten();
+        if let Some((field, _)) = fields.find(|(_, value)| value.is_null()) {
+            let remedy = "use a finite number; `nan = true` finds values that are none";
+            return Err(ConfigError::new(
+                format!("{TABLES}[{at}].{field}"),
+                "inf or nan",
+                remedy,
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Fields of the type `Option` of a number. Their present value may not show that they take
@@ -602,6 +623,11 @@ mod tests {
             ("a.toml", "name = \"x\"\nmetrics_window = 0\n", "(in /a.toml, line 2)"),
             ("a.toml", "name = \"x\"\n\nconsol_level = 1\n", "(in /a.toml, line 3)"),
             ("a.toml", "name = \"x\"\n[sinks]\na = 1\n= 2", "at line 4"),
+            (
+                "a.toml",
+                "name = \"x\"\n[[rules]]\nmetric = \"a\"\nabove = -inf\n",
+                "rules[0].above = inf or nan: use a finite number",
+            ),
             ("a.json", "{\n  \"file_level\": \"LOUD\"\n}", "(in /a.json, line 2)"),
             ("a.json", "{\"a\": 1, \"file_level\": \"LOUD\"}", "(in /a.json"),
             ("a.json", "{\n\"name\": }", "at line 2"),

@@ -673,9 +673,19 @@ const MAX_RING_BYTES: usize = 1 << 30;
 fn parse_moment(text: &str) -> Option<SystemTime> {
     let seconds = match text.parse::<u64>() {
         Ok(seconds) => seconds,
-        Err(_) => text.parse::<jiff::Timestamp>().ok()?.as_second().try_into().ok()?,
+        Err(_) => parse_timestamp(text)?.as_second().try_into().ok()?,
     };
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Parses a time with its offset. The last day of the year 9999, which stands for "never", is beyond
+/// the greatest timestamp, and read as that one.
+fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
+    text.parse().ok().or_else(|| {
+        let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+        let is_whole = pieces.time().is_some() && pieces.to_numeric_offset().is_some();
+        (is_whole && pieces.date().year() == jiff::civil::Date::MAX.year()).then_some(jiff::Timestamp::MAX)
+    })
 }
 
 fn require_at_least_one(field: &str, value: usize) -> Result<(), ConfigError> {
@@ -747,6 +757,29 @@ mod tests {
             let error = config.validate().unwrap_err();
             assert_eq!(error.field, field);
             assert!(!error.remedy.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_last_day_of_the_calendar_is_a_time_to_stop() {
+        let year = |text: &str| {
+            let before = parse_moment(text)?.duration_since(UNIX_EPOCH).ok()?;
+            Some(1970.0 + before.as_secs_f64() / 86_400.0 / 365.2425)
+        };
+        for text in [
+            "9999-12-30T12:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-05:00",
+        ] {
+            assert!(year(text).is_some_and(|year| year > 9999.9), "{text}");
+        }
+        for text in [
+            "9999-12-31T23:59:59",
+            "9999-12-31",
+            "9999-12-32T00:00:00Z",
+            "-009999-01-01T00:00:00Z",
+        ] {
+            assert_eq!(year(text), None, "{text}");
         }
     }
 

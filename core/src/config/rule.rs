@@ -134,11 +134,11 @@ impl Rule {
             return refuse("metric", format!("{:?}", self.metric), remedy);
         }
         for (field, bound) in [("above", self.above), ("below", self.below)] {
-            if let Some(bound) = bound.filter(|bound| bound.is_nan()) {
+            if let Some(bound) = bound.filter(|bound| !bound.is_finite()) {
                 return refuse(
                     field,
                     bound.to_string(),
-                    "use a number; `nan = true` finds values that are none",
+                    "use a finite number; `nan = true` finds values that are none",
                 );
             }
         }
@@ -235,6 +235,10 @@ mod tests {
         assert_eq!(
             with(|rule| rule.above = Some(f64::NAN)),
             Err("rules[3].above".to_owned())
+        );
+        assert_eq!(
+            with(|rule| rule.below = Some(f64::INFINITY)),
+            Err("rules[3].below".to_owned())
         );
         assert_eq!(with(|rule| rule.spike = Some(0.5)), Err("rules[3].spike".to_owned()));
         assert_eq!(with(|rule| rule.flat = Some(1)), Err("rules[3].flat".to_owned()));
