@@ -1,5 +1,7 @@
 //! W&B's dialect of JSON: numbers may be the bare words `NaN`, `Infinity` and `-Infinity`.
 
+use std::fmt::Write as _;
+
 use logcore::MetricValue;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -45,8 +47,25 @@ pub(crate) fn float(value: f64) -> String {
 
 /// Appends a quoted string.
 pub(crate) fn put_string(value: &str, text: &mut String) {
-    // Serialization of a string cannot fail.
-    text.push_str(&serde_json::to_string(value).unwrap_or_default());
+    text.push('"');
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, 0..b' ' | b'"' | b'\\')) {
+        let (plain, special) = rest.split_at(at);
+        text.push_str(plain);
+        match special.as_bytes()[0] {
+            byte @ (b'"' | b'\\') => text.extend(['\\', char::from(byte)]),
+            b'\n' => text.push_str("\\n"),
+            b'\r' => text.push_str("\\r"),
+            b'\t' => text.push_str("\\t"),
+            byte => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\u{byte:04x}");
+            }
+        }
+        rest = &special[1..];
+    }
+    text.push_str(rest);
+    text.push('"');
 }
 
 /// Parses a number of this dialect.
@@ -80,8 +99,33 @@ pub(crate) fn read_with_words(text: &str) -> Option<Value> {
 
 /// Returns `true` if a text is valid in this dialect.
 pub(crate) fn is_valid(text: &str) -> bool {
+    if is_number(text.as_bytes()) {
+        return true;
+    }
     let plain = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
     plain(text) || plain(&without_bare_words(text, |_| "null".to_owned()))
+}
+
+/// Returns `true` if a text is a number of JSON, as most values are.
+fn is_number(text: &[u8]) -> bool {
+    /// Cuts digits off the front. Returns `None` if there are none.
+    fn after_digits(text: &[u8]) -> Option<&[u8]> {
+        let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (count > 0).then(|| &text[count..])
+    }
+    let rest = match text.strip_prefix(b"-").unwrap_or(text) {
+        [b'0', rest @ ..] => Some(rest),
+        rest => after_digits(rest),
+    };
+    let rest = match rest {
+        Some([b'.', rest @ ..]) => after_digits(rest),
+        rest => rest,
+    };
+    let rest = match rest {
+        Some([b'e' | b'E', b'+' | b'-', rest @ ..] | [b'e' | b'E', rest @ ..]) => after_digits(rest),
+        rest => rest,
+    };
+    rest.is_some_and(<[u8]>::is_empty)
 }
 
 /// Returns the members of an object, with their values as written. Anything else has no members.
@@ -150,6 +194,19 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn numbers_are_recognized(text in prop_oneof!["-?[0-9.eE+-]{0,6}", any::<f64>().prop_map(float)]) {
+            let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(is_number(text.as_bytes()), is_json, "{}", text);
+        }
+
+        #[test]
+        fn strings_are_read_back(text in "(\\PC|[\0-\u{1f}\"\\\\\u{7f}]){0,20}") {
+            let mut quoted = String::new();
+            put_string(&text, &mut quoted);
+            prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
+        }
+
         #[test]
         fn doubles_are_read_back_exactly(value in any::<f64>()) {
             let read = number(&float(value)).unwrap();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use prost::Message as _;
+use prost::{DecodeError, Message as _};
 
 use super::live_log::LiveLog;
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
@@ -97,9 +97,10 @@ impl LogReader {
         self.live.is_some()
     }
 
-    /// Returns the offset of a cut since the last call. From there on, the file has changed since
-    /// it was read.
+    /// Follows the writer to its newest file, and returns the offset of a cut since the last call.
+    /// From there on, the file has changed since it was read.
     pub(crate) fn take_rewound(&mut self) -> Option<u64> {
+        self.follow_writer();
         self.rewound.take()
     }
 
@@ -107,11 +108,32 @@ impl LogReader {
     /// error.
     pub(crate) fn next(&mut self) -> Result<LogEntry, LogReadError> {
         self.follow_writer();
-        let entry = self.read_record();
-        if let (Ok(LogEntry::Record(record)), Some((live, _))) = (&entry, &self.live) {
-            live.set_last_read(record.num);
+        let mut read = None;
+        let take = |payload: &[u8]| {
+            let record = LogRecord::decode(payload)?;
+            let num = record.num;
+            read = Some(record);
+            Ok(num)
+        };
+        self.read_with(take)?;
+        Ok(read.map_or(LogEntry::End, LogEntry::Record))
+    }
+
+    /// Gives the bytes of the next record to `take`, which returns the number of the record. A
+    /// record that `take` refuses is damage. Returns `false` if there is no further complete record
+    /// yet. Does not follow the writer to another file: see
+    /// [`take_rewound`](Self::take_rewound).
+    pub(crate) fn read_with(
+        &mut self,
+        take: impl FnOnce(&[u8]) -> Result<i64, DecodeError>,
+    ) -> Result<bool, LogReadError> {
+        let Some(num) = self.read_record(take)? else {
+            return Ok(false);
+        };
+        if let Some((live, _)) = &self.live {
+            live.set_last_read(num);
         }
-        entry
+        Ok(true)
     }
 
     /// Reopens the file if the writer has replaced or cut it.
@@ -132,8 +154,12 @@ impl LogReader {
         }
     }
 
-    /// Reads the record at the current position.
-    fn read_record(&mut self) -> Result<LogEntry, LogReadError> {
+    /// Reads the record at the current position. Returns what `take` returns for its bytes; `None`
+    /// if there is no further complete record yet.
+    fn read_record<T>(
+        &mut self,
+        take: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, LogReadError> {
         let mut at = self.position;
         let mut long = Vec::new();
         loop {
@@ -143,7 +169,7 @@ impl LogReader {
                 continue;
             }
             let Some(header) = self.bytes(at, CHUNK_HEADER)? else {
-                return Ok(LogEntry::End);
+                return Ok(None);
             };
             let sum = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
             let length = usize::from(u16::from_le_bytes([header[4], header[5]]));
@@ -157,25 +183,26 @@ impl LogReader {
                 return Err(LogReadError::Damaged { at });
             }
             let Some(payload) = self.bytes(at + CHUNK_HEADER as u64, length)? else {
-                return Ok(LogEntry::End);
+                return Ok(None);
             };
             if checksum(kind, payload) != sum {
                 return Err(LogReadError::Damaged { at });
             }
+            let next = at + (CHUNK_HEADER + length) as u64;
             let whole = match kind {
-                FULL => Some(LogRecord::decode(payload)),
+                FULL => payload,
                 _ => {
                     long.extend_from_slice(payload);
-                    (kind == LAST).then(|| LogRecord::decode(long.as_slice()))
+                    if kind != LAST {
+                        at = next;
+                        continue;
+                    }
+                    long.as_slice()
                 }
             };
-            let next = at + (CHUNK_HEADER + length) as u64;
-            if let Some(record) = whole {
-                let record = record.map_err(|_| LogReadError::Damaged { at })?;
-                self.position = next;
-                return Ok(LogEntry::Record(record));
-            }
-            at = next;
+            let taken = take(whole).map_err(|_| LogReadError::Damaged { at })?;
+            self.position = next;
+            return Ok(Some(taken));
         }
     }
 

@@ -4,7 +4,81 @@
 //! [`HistoryRecord`](super::proto::HistoryRecord). Measured for ten metrics: the structs take 6,000
 //! instructions, as each message finds out the length of all within it, and strings move in and out.
 
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+
+/// A row of [`put_row`], with names and values in the bytes of its record.
+#[derive(Debug, PartialEq)]
+pub(crate) struct RowView<'a> {
+    /// Number of the record.
+    pub(crate) num: i64,
+    /// Names and values as JSON, which were not checked.
+    pub(crate) values: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> RowView<'a> {
+    /// Reads the record of a row in the form in which this crate writes it. Any other record, and
+    /// any other form, is `None`.
+    ///
+    /// Measured for ten metrics: 5,300 instructions, and 15,000 with the structs and their strings.
+    pub(crate) fn read(mut record: &'a [u8]) -> Option<Self> {
+        let rest = &mut record;
+        let num = match take_tag(rest, &[NUM]) {
+            true => take_varint(rest)? as i64,
+            false => 0,
+        };
+        let mut row = take_tag(rest, &[HISTORY]).then(|| take_delimited(rest))??;
+        if !rest.is_empty() {
+            return None;
+        }
+        let mut values = Vec::with_capacity(USUAL_VALUES);
+        while take_tag(&mut row, &[ITEM]) {
+            let mut item = take_delimited(&mut row)?;
+            let mut text = |tag: &[u8]| match take_tag(&mut item, tag) {
+                true => std::str::from_utf8(take_delimited(&mut item)?).ok(),
+                false => Some(""),
+            };
+            values.push((text(&[KEY])?, text(&VALUE_JSON)?));
+            if !item.is_empty() {
+                return None;
+            }
+        }
+        // The step is also a value.
+        let mut step = take_tag(&mut row, &[STEP]).then(|| take_delimited(&mut row))??;
+        if take_tag(&mut step, &[STEP_NUM]) {
+            take_varint(&mut step)?;
+        }
+        (row.is_empty() && step.is_empty()).then_some(Self { num, values })
+    }
+}
+
+/// Number of values for which a row has room at first.
+const USUAL_VALUES: usize = 16;
+
+/// Takes a tag off the front, if it is there.
+fn take_tag(bytes: &mut &[u8], tag: &[u8]) -> bool {
+    let rest = bytes.strip_prefix(tag);
+    *bytes = rest.unwrap_or(bytes);
+    rest.is_some()
+}
+
+/// Takes a number off the front.
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    match *bytes {
+        [byte @ 0..0x80, rest @ ..] => {
+            *bytes = rest;
+            Some(u64::from(*byte))
+        }
+        _ => decode_varint(bytes).ok(),
+    }
+}
+
+/// Takes a field of bytes off the front, without its tag.
+fn take_delimited<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(take_varint(bytes)?).ok()?;
+    let (field, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(field)
+}
 
 /// Appends a row: names and values as JSON.
 pub(super) fn put_row<'a>(
@@ -97,7 +171,22 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::log_format::proto::{HistoryRecord, HistoryStep, Item, LogRecord, RecordKind};
+    use crate::log_format::proto::{ExitRecord, HistoryRecord, HistoryStep, Item, LogRecord, RecordKind, TypedValue};
+
+    fn row() -> impl Strategy<Value = RecordKind> {
+        let texts = || prop::collection::vec("[a-z]{0,3}", 0..2);
+        let item = ("[a-z]{0,3}", texts(), "[0-9]{0,3}", prop::option::of(any::<bool>())).prop_map(
+            |(key, nested_key, value_json, typed)| Item {
+                key,
+                nested_key,
+                value_json,
+                typed: typed.map(TypedValue::Bool),
+            },
+        );
+        let step = prop::option::of(any::<i64>().prop_map(|num| HistoryStep { num }));
+        (prop::collection::vec(item, 0..3), step)
+            .prop_map(|(item, step)| RecordKind::History(HistoryRecord { item, step }))
+    }
 
     proptest! {
         #[test]
@@ -118,8 +207,33 @@ mod tests {
             let expected = LogRecord { num, kind: Some(RecordKind::History(history)) }.encode_to_vec();
             let mut bytes = Vec::new();
             let pairs = values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            put_row(num, step, pairs, &mut bytes);
-            prop_assert_eq!(bytes, expected);
+            put_row(num, step, pairs.clone(), &mut bytes);
+            prop_assert_eq!(&bytes, &expected);
+            prop_assert_eq!(RowView::read(&bytes), Some(RowView { num, values: pairs.collect() }));
+        }
+
+        /// Whatever a view shows is in the record.
+        #[test]
+        fn view_agrees_with_the_structs(
+            num in prop_oneof![Just(0), any::<i64>()],
+            kind in prop_oneof![row(), Just(RecordKind::Exit(ExitRecord::default()))],
+            more in prop::collection::vec(any::<u8>(), 0..3),
+            change in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let mut bytes = LogRecord { num, kind: Some(kind) }.encode_to_vec();
+            bytes.extend(more);
+            if let Some((at, byte)) = change {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(view) = RowView::read(&bytes) {
+                let record = LogRecord::decode(&*bytes).unwrap();
+                prop_assert_eq!(record.num, view.num);
+                let Some(RecordKind::History(history)) = record.kind else { panic!("no row") };
+                prop_assert!(history.item.iter().all(|item| item.nested_key.is_empty() && item.typed.is_none()));
+                let values = history.item.iter().map(|item| (&*item.key, &*item.value_json));
+                prop_assert_eq!(values.collect::<Vec<_>>(), view.values);
+            }
         }
     }
 }

@@ -90,9 +90,16 @@ impl RequestBody {
     }
 }
 
+/// Shares the bytes, so that a request can be repeated without a copy.
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        Self(Content::Bytes(bytes))
+    }
+}
+
 impl From<Vec<u8>> for RequestBody {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Content::Bytes(bytes.into()))
+        Bytes::from(bytes).into()
     }
 }
 
@@ -104,7 +111,7 @@ impl From<String> for RequestBody {
 
 impl From<&'static str> for RequestBody {
     fn from(text: &'static str) -> Self {
-        Self(Content::Bytes(Bytes::from_static(text.as_bytes())))
+        Bytes::from_static(text.as_bytes()).into()
     }
 }
 

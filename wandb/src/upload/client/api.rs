@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use logcore::Deadline;
@@ -162,7 +163,7 @@ impl Api {
         entity: &str,
         project: &str,
         run: &str,
-        body: &str,
+        body: &Bytes,
         gzip: bool,
     ) -> Result<bool, DeliveryError> {
         let [entity, project, run] = [entity, project, run].map(|part| utf8_percent_encode(part, SEGMENT).to_string());
@@ -175,7 +176,7 @@ impl Api {
                 request = request.header(CONTENT_ENCODING, "gzip");
                 RequestBody::from(packed)
             }
-            None => body.to_owned().into(),
+            None => RequestBody::from(body.clone()),
         };
         let reply = self.send(request, content, false)?;
         // A proxy answers with a page and status 200, too, and drops the rows. Any other body is a
@@ -308,9 +309,9 @@ pub(crate) fn server_message(body: &str) -> String {
 }
 
 /// Compresses a body.
-fn gzipped(body: &str) -> Option<Vec<u8>> {
+fn gzipped(body: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    encoder.write_all(body.as_bytes()).ok()?;
+    encoder.write_all(body).ok()?;
     encoder.finish().ok()
 }
 

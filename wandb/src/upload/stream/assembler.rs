@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Map, Value, json};
 
+use crate::log_format::RowView;
 use crate::log_format::items::{self, ItemTree};
 use crate::log_format::json;
 use crate::log_format::proto::{
@@ -89,7 +90,12 @@ pub(crate) struct Assembler {
     late: Option<LateRows>,
     /// Unfinished lines of standard output and standard error.
     partial: [String; 2],
+    /// The line of the newest row, kept to reuse its memory.
+    line: String,
 }
+
+/// The name of the step among the values of a row.
+const STEP: &str = "_step";
 
 /// Rows with steps that the server has already, of a run that keeps its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,12 +142,7 @@ impl Assembler {
         }
         match record.kind {
             Some(RecordKind::Run(run)) => self.begin(*run),
-            Some(RecordKind::History(history)) => {
-                self.row(&history);
-                if let Some(tail_summary) = &mut self.tail_summary {
-                    tail_summary.row(&history);
-                }
-            }
+            Some(RecordKind::History(history)) => self.history(&history),
             Some(RecordKind::Summary(items)) => {
                 self.apply_summary(&items);
                 if let Some(tail_summary) = &mut self.tail_summary {
@@ -185,6 +186,18 @@ impl Assembler {
         }
     }
 
+    /// As [`read`](Self::read), for a row that was not decoded.
+    pub(crate) fn read_row(&mut self, mut row: RowView<'_>) {
+        self.num = self.num.max(row.num);
+        if self.exit.is_some() {
+            return;
+        }
+        for (_, value) in row.values.iter_mut().filter(|(_, value)| !json::is_valid(value)) {
+            *value = "null";
+        }
+        self.row(&row.values, &ItemTree::default());
+    }
+
     /// Prepares for a log without an exit record: derives the last summary from the rows. Call this
     /// before reading.
     pub(crate) fn derive_summary(&mut self) {
@@ -202,9 +215,13 @@ impl Assembler {
     fn apply_summary(&mut self, items: &ItemsRecord) {
         self.summary.apply(items);
         self.summary_changed = true;
-        // The row may have another step on the server than in the log.
+    }
+
+    /// Sets the step of the summary to that of the newest row, which may have another step on the
+    /// server than in the log.
+    fn set_summary_step(&mut self) {
         if let Some(step) = self.last_step {
-            self.summary.set(&["_step"], step.to_string());
+            self.summary.set(&[STEP], step.to_string());
         }
     }
 
@@ -254,10 +271,10 @@ impl Assembler {
 
     /// Returns the whole summary, if the summary has changed since the last call.
     pub(crate) fn take_summary(&mut self) -> Option<String> {
-        if self.superseded {
+        if self.superseded || !std::mem::take(&mut self.summary_changed) {
             return None;
         }
-        let summary = std::mem::take(&mut self.summary_changed).then(|| self.summary.text())?;
+        let summary = self.summary_text();
         if summary.len() > LONGEST_LINE {
             self.too_long.get_or_insert(0);
             return None;
@@ -271,7 +288,8 @@ impl Assembler {
     }
 
     /// Returns the content of `wandb-summary.json`.
-    pub(crate) fn summary_text(&self) -> String {
+    pub(crate) fn summary_text(&mut self) -> String {
+        self.set_summary_step();
         self.summary.text()
     }
 
@@ -363,13 +381,27 @@ impl Assembler {
         self.exit = Some(exit);
     }
 
-    /// Adds a row as a line of the history.
-    fn row(&mut self, history: &HistoryRecord) {
-        let stated = history
-            .item
-            .iter()
-            .find(|item| item.key == "_step" || item.nested_key == ["_step"])
-            .and_then(|item| items::value(item).parse::<i64>().ok());
+    /// Adds a row that may have nested values and values of any type.
+    fn history(&mut self, history: &HistoryRecord) {
+        let (mut plain, mut nested) = (Vec::with_capacity(history.item.len()), ItemTree::default());
+        for item in &history.item {
+            match items::path(item).as_slice() {
+                [] => {}
+                [key] => plain.push((*key, items::value(item))),
+                longer => nested.set(longer, items::value(item)),
+            }
+        }
+        let plain: Vec<_> = plain.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        self.row(&plain, &nested);
+    }
+
+    /// Adds a row as a line of the history. The values are valid JSON.
+    fn row(&mut self, values: &[(&str, &str)], nested: &ItemTree) {
+        if let Some(tail_summary) = &mut self.tail_summary {
+            tail_summary.row(values);
+        }
+        let stated = values.iter().find(|(key, _)| *key == STEP);
+        let stated = stated.and_then(|(_, value)| value.parse::<i64>().ok());
         if let Some(step) = stated
             && self.is_late(step)
         {
@@ -381,28 +413,20 @@ impl Assembler {
         let step = stated.unwrap_or(self.next_step).max(self.next_step);
         self.next_step = step.saturating_add(1);
         self.last_step = Some(step);
-        let mut line = String::with_capacity(history.item.len() * 32);
+        let line = &mut self.line;
+        line.clear();
         line.push('{');
-        let mut nested = ItemTree::default();
-        for item in &history.item {
-            let path = items::path(item);
-            match path.as_slice() {
-                [] | ["_step"] => {}
-                [key] => {
-                    json::put_string(key, &mut line);
-                    line.push(':');
-                    line.push_str(&items::value(item));
-                    line.push(',');
-                }
-                longer => nested.set(longer, items::value(item)),
-            }
+        for (key, value) in values.iter().filter(|(key, _)| *key != STEP) {
+            json::put_string(key, line);
+            line.push(':');
+            line.push_str(value);
+            line.push(',');
         }
         for (key, value) in nested.entries() {
-            json::put_string(key, &mut line);
+            json::put_string(key, line);
             let _ = write!(line, ":{value},");
         }
-        let _ = write!(line, "\"_step\":{step}}}");
-        self.summary.set(&["_step"], step.to_string());
+        let _ = write!(line, "\"{STEP}\":{step}}}");
         let accepted = self.history.push(line);
         self.count_if_too_long(accepted);
     }
@@ -444,7 +468,7 @@ impl Assembler {
             line.push_str(&items::value(item));
         }
         line.push('}');
-        let accepted = self.events.push(line);
+        let accepted = self.events.push(&line);
         self.count_if_too_long(accepted);
     }
 
@@ -476,7 +500,7 @@ impl Assembler {
             (false, true) => format!("ERROR {at} {line}"),
             (false, false) => format!("{at} {line}"),
         };
-        let accepted = self.output.push(sent);
+        let accepted = self.output.push(&sent);
         self.count_if_too_long(accepted);
     }
 
@@ -599,10 +623,7 @@ mod tests {
         assert_eq!(assembler.take_summary(), None);
         assert_eq!(assembler.take_too_long(), Some(3));
         assert_eq!(assembler.take_too_long(), None);
-        assert_eq!(
-            assembler.history.portion(1000),
-            (1, r#""{\"x\":1,\"_step\":1}""#.to_owned())
-        );
+        assert_eq!(assembler.history.portion(1000), (1, r#""{\"x\":1,\"_step\":1}""#));
         assert!(assembler.events.is_empty() && assembler.output.is_empty());
         assembler.read(LogRecord {
             num: 0,
@@ -665,7 +686,7 @@ mod tests {
                 kind: Some(stats),
             });
             let (_, line) = assembler.events.portion(1000);
-            let line: String = serde_json::from_str(&line).unwrap();
+            let line: String = serde_json::from_str(line).unwrap();
             assert_eq!(json::read(&line).unwrap()["_runtime"], runtime);
         }
     }

@@ -3,8 +3,8 @@
 //! The sink writes the summary only now and then. If the process was killed, the last summary
 //! record is older than the last rows, and this module computes the difference.
 
-use crate::log_format::items;
-use crate::log_format::proto::{HistoryRecord, Item, ItemsRecord, MetricRecord};
+use crate::log_format::json;
+use crate::log_format::proto::{Item, ItemsRecord, MetricRecord};
 use crate::run_log::row::RowColumns;
 
 /// The summary of the rows behind the last summary record, as the killed process would have written
@@ -12,9 +12,13 @@ use crate::run_log::row::RowColumns;
 #[derive(Default)]
 pub(crate) struct TailSummary {
     columns: RowColumns,
-    /// The internal values of the newest row: step, time and runtime.
-    own: Vec<Item>,
+    /// The internal values of the newest row. Empty if it lacks the value.
+    own: [String; OWN.len()],
 }
+
+/// The names of the internal values of a row.
+const OWN: [&str; 3] = ["_step", "_timestamp", RUNTIME];
+const RUNTIME: &str = "_runtime";
 
 impl TailSummary {
     /// Adds a metric definition.
@@ -22,14 +26,13 @@ impl TailSummary {
         self.columns.define(metric);
     }
 
-    /// Adds a row.
-    pub(crate) fn row(&mut self, history: &HistoryRecord) {
-        self.own.clear();
-        for item in &history.item {
-            match items::path(item).as_slice() {
-                ["_step" | "_timestamp" | "_runtime"] => self.own.push(item.clone()),
-                [name] => self.columns.set_json(name, &items::value(item)),
-                _ => {}
+    /// Adds the values of a row, as valid JSON.
+    pub(crate) fn row(&mut self, values: &[(&str, &str)]) {
+        self.own.iter_mut().for_each(String::clear);
+        for (name, value) in values {
+            match OWN.iter().position(|own| own == name) {
+                Some(at) => (*value).clone_into(&mut self.own[at]),
+                None => self.columns.set_json(name, value),
             }
         }
         self.columns.close_row();
@@ -46,14 +49,14 @@ impl TailSummary {
         if update.is_empty() {
             return None;
         }
-        for item in &self.own {
-            let value_json = match item.key.as_str() {
+        for (name, value) in OWN.into_iter().zip(&self.own).filter(|(_, value)| !value.is_empty()) {
+            let value_json = match name {
                 // The runtime of a summary is in whole seconds.
-                "_runtime" => (items::value(item).parse::<f64>().unwrap_or(0.0) as i64).to_string(),
-                _ => items::value(item),
+                RUNTIME => (json::number(value).unwrap_or(0.0) as i64).to_string(),
+                _ => value.clone(),
             };
             update.push(Item {
-                key: items::path(item).concat(),
+                key: name.to_owned(),
                 value_json,
                 ..Item::default()
             });

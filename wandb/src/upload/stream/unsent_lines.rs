@@ -14,40 +14,45 @@ pub(crate) struct StreamLines {
     pub(crate) next: u64,
     /// Number of lines to skip, because an earlier delivery of the same log has sent them.
     skip: u64,
-    waiting: VecDeque<String>,
-    bytes: usize,
+    /// The waiting lines as JSON strings, each with a comma behind, as a request has them.
+    content: String,
+    /// Bytes of each waiting line in `content`.
+    lengths: VecDeque<usize>,
 }
 
 impl StreamLines {
     /// Returns `true` if no line waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.lengths.is_empty()
     }
 
     /// Returns the lines that fit into `room` bytes, at least one: their number, and the lines as
     /// JSON strings.
-    pub(crate) fn portion(&self, room: usize) -> (usize, String) {
-        let mut content = String::new();
-        let mut count = 0;
-        for line in &self.waiting {
-            if count > 0 && content.len() + line.len() > room {
-                break;
+    pub(crate) fn portion(&self, room: usize) -> (usize, &str) {
+        let (mut count, mut end) = (self.lengths.len(), self.content.len());
+        if end > room {
+            (count, end) = (0, 0);
+            for length in &self.lengths {
+                if count > 0 && end + length > room {
+                    break;
+                }
+                count += 1;
+                end += length;
             }
-            if count > 0 {
-                content.push(',');
-            }
-            json::put_string(line, &mut content);
-            count += 1;
         }
-        (count, content)
+        let content = &self.content[..end];
+        (count, content.strip_suffix(',').unwrap_or(content))
     }
 
     /// Removes the first `count` lines, which the server has now.
     pub(crate) fn mark_sent(&mut self, count: usize) {
-        for line in self.waiting.drain(..count) {
-            self.bytes -= line.len();
-        }
+        let sent: usize = self.lengths.drain(..count).sum();
+        self.content.drain(..sent);
         self.next += count as u64;
+        // A run keeps no memory of a backlog that is sent.
+        if self.content.is_empty() && sent < self.content.capacity() / 4 {
+            self.content = String::new();
+        }
     }
 
     /// Sets the number of the first line of the log, and of the first line that the server does not
@@ -59,16 +64,16 @@ impl StreamLines {
 
     /// Returns the number of the next line that is added.
     pub(crate) fn end(&self) -> u64 {
-        self.next + self.waiting.len() as u64
+        self.next + self.lengths.len() as u64
     }
 
     /// Returns the number of waiting bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.content.len()
     }
 
     /// Adds a line. Returns `false` if servers do not accept its length.
-    pub(crate) fn push(&mut self, line: String) -> bool {
+    pub(crate) fn push(&mut self, line: &str) -> bool {
         if line.len() > LONGEST_LINE {
             return false;
         }
@@ -77,8 +82,10 @@ impl StreamLines {
             self.next += 1;
             return true;
         }
-        self.bytes += line.len();
-        self.waiting.push_back(line);
+        let before = self.content.len();
+        json::put_string(line, &mut self.content);
+        self.content.push(',');
+        self.lengths.push_back(self.content.len() - before);
         true
     }
 }

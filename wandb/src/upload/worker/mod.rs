@@ -14,12 +14,15 @@ mod transfer;
 mod upsert;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use logcore::{Deadline, StopFlag};
 use logcore_delivery::{DeliveryError, DeliveryErrorKind, DeliveryPosition, Lane, TransferQueue};
+use prost::Message as _;
 use serde_json::json;
 
 use self::alerts::AlertQueue;
@@ -27,7 +30,7 @@ use self::transfer::{RunTarget, RunTransfer};
 use crate::folder::RunFolder;
 use crate::log_format::json;
 use crate::log_format::proto::{ExitRecord, LogRecord};
-use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader, position_of};
+use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader, RowView, position_of};
 use crate::run_log::{LATE, describe_late};
 use crate::settings::IgnoreGlobs;
 use crate::upload::client::RetryingClient;
@@ -289,13 +292,24 @@ impl Uploader {
             self.assembler.read(record);
         }
         while self.damaged.is_none() && !is_enough(&self.assembler) {
-            let entry = self.reader.next();
             if let Some(cut) = self.reader.take_rewound() {
                 self.follow_cut(cut);
             }
-            match entry {
-                Ok(LogEntry::Record(record)) => self.assembler.read(record),
-                Ok(LogEntry::End) => return true,
+            let assembler = &mut self.assembler;
+            let read = self.reader.read_with(|payload| {
+                if let Some(row) = RowView::read(payload) {
+                    let num = row.num;
+                    assembler.read_row(row);
+                    return Ok(num);
+                }
+                let record = LogRecord::decode(payload)?;
+                let num = record.num;
+                assembler.read(record);
+                Ok(num)
+            });
+            match read {
+                Ok(true) => {}
+                Ok(false) => return true,
                 // The writer repairs the log at its next write.
                 Err(_) if self.reader.is_live() && !self.client.control.is_ending() => return true,
                 Err(error) => self.damaged = Some(error),
@@ -366,13 +380,16 @@ impl Uploader {
     /// Sends one request of the stream, if there is content or `heartbeat` is `true`.
     fn send(&mut self, heartbeat: bool) -> Result<(), DeliveryError> {
         let mut room = REQUEST_BYTES;
-        let mut files = Vec::new();
         let mut counts = [0; 3];
+        let summary = self.assembler.take_summary();
         let parts = [
             ("wandb-history.jsonl", &self.assembler.history),
             ("wandb-events.jsonl", &self.assembler.events),
             ("output.log", &self.assembler.output),
         ];
+        // Lines are copied once, with room for the rest: a backlog is in memory several times.
+        let mut body = String::with_capacity(self.assembler.waiting().min(REQUEST_BYTES) + 1024);
+        body.push('{');
         for (at, (name, lines)) in parts.into_iter().enumerate() {
             if lines.is_empty() || room == 0 {
                 continue;
@@ -380,31 +397,32 @@ impl Uploader {
             let (count, content) = lines.portion(room);
             room = room.saturating_sub(content.len());
             counts[at] = count;
-            files.push(format!(
-                "\"{name}\":{{\"offset\":{},\"content\":[{content}]}}",
-                lines.next
-            ));
+            begin_file(&mut body, name, lines.next);
+            body.push_str(content);
+            body.push_str("]}");
         }
-        if let Some(summary) = self.assembler.take_summary() {
-            let mut line = String::new();
-            json::put_string(&summary, &mut line);
-            files.push(format!("\"wandb-summary.json\":{{\"offset\":0,\"content\":[{line}]}}"));
+        if let Some(summary) = summary {
+            begin_file(&mut body, "wandb-summary.json", 0);
+            json::put_string(&summary, &mut body);
+            body.push_str("]}");
         }
-        let mut members = Vec::new();
-        if !files.is_empty() {
-            members.push(format!("\"files\":{{{}}}", files.join(",")));
+        if body.len() > 1 {
+            body.push('}');
         }
         let uploaded = self.uploaded.unannounced();
         if !uploaded.is_empty() {
-            members.push(format!("\"uploaded\":{}", json!(uploaded)));
+            begin_member(&mut body);
+            let _ = write!(body, "\"uploaded\":{}", json!(uploaded));
         }
         if std::mem::take(&mut self.assembler.preempting) {
-            members.push("\"preempting\":true".to_owned());
+            begin_member(&mut body);
+            body.push_str("\"preempting\":true");
         }
-        if members.is_empty() && !heartbeat {
+        if body.len() == 1 && !heartbeat {
             return Ok(());
         }
-        self.post(&format!("{{{}}}", members.join(",")))?;
+        body.push('}');
+        self.post(body)?;
         self.mark_announced(uploaded);
         self.assembler.history.mark_sent(counts[0]);
         self.assembler.events.mark_sent(counts[1]);
@@ -433,7 +451,8 @@ impl Uploader {
     }
 
     /// Sends one request of the stream.
-    fn post(&mut self, body: &str) -> Result<(), DeliveryError> {
+    fn post(&mut self, body: String) -> Result<(), DeliveryError> {
+        let body = Bytes::from(body);
         let RunIdentity {
             entity,
             project,
@@ -441,7 +460,7 @@ impl Uploader {
         } = &self.identity;
         let stopped = self
             .client
-            .persist(|api| api.stream(entity, project, run_id, body, self.gzip))?;
+            .persist(|api| api.stream(entity, project, run_id, &body, self.gzip))?;
         self.last_sent = Some(Instant::now());
         if stopped {
             // A user asks for that on the page of the run.
@@ -519,7 +538,7 @@ impl Uploader {
         if !uploaded.is_empty() {
             last["uploaded"] = json!(uploaded);
         }
-        self.post(&last.to_string())?;
+        self.post(last.to_string())?;
         self.mark_announced(uploaded);
         Ok(())
     }
@@ -546,6 +565,23 @@ impl Uploader {
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait for a transfer or an alert after the end of the run.
 const LONGEST_WAIT_AT_END: Duration = Duration::from_millis(100);
+
+/// Begins the lines of a file in the body of a request, which `]}` ends.
+fn begin_file(body: &mut String, name: &str, offset: u64) {
+    begin_member(body);
+    if body.len() == 1 {
+        body.push_str("\"files\":{");
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(body, "\"{name}\":{{\"offset\":{offset},\"content\":[");
+}
+
+/// Separates a member of an object from the one before it.
+fn begin_member(body: &mut String) {
+    if !body.ends_with('{') {
+        body.push(',');
+    }
+}
 
 fn unreadable(error: LogReadError) -> DeliveryError {
     DeliveryError::permanent(DeliveryErrorKind::Unreadable, error.to_string())
