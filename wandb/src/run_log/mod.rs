@@ -47,7 +47,15 @@ pub(crate) struct RunLog {
     course: RunLogState,
     owner: RunOwner,
     console_line: String,
+    /// The values of [`OWN`] of the newest row, kept to reuse their memory.
+    own: [String; OWN.len()],
 }
+
+/// The names of the values that each row has.
+const OWN: [&str; 3] = ["_step", "_runtime", "_timestamp"];
+/// In a second. A row states its runtime in microseconds, because its time in seconds since 1970 is
+/// a double that has no more.
+const MICROSECONDS: f64 = 1e6;
 
 /// Reason in the books for rows behind the newest step, which W&B drops.
 pub(crate) const LATE: &str = "late";
@@ -142,6 +150,7 @@ impl RunLog {
             },
             owner,
             console_line: String::new(),
+            own: Default::default(),
         })
     }
 
@@ -158,6 +167,7 @@ impl RunLog {
             course: point.course,
             owner: point.owner.clone().into_owned(),
             console_line: String::new(),
+            own: Default::default(),
         };
         for (name, value) in &point.row {
             recovered.columns.set_json(name, value);
@@ -421,13 +431,13 @@ impl RunLog {
             return;
         }
         self.columns.fill_step_metrics();
-        let own = [
-            ("_step", open.step.to_string()),
-            ("_runtime", json::float(self.runtime(open.time))),
-            ("_timestamp", json::float(epoch_seconds(open.time))),
-        ];
+        let runtime = (self.runtime(open.time) * MICROSECONDS).round() / MICROSECONDS;
+        self.own.iter_mut().for_each(String::clear);
+        json::put_number(open.step.into(), &mut self.own[0]);
+        json::put_float(runtime, &mut self.own[1]);
+        json::put_float(epoch_seconds(open.time), &mut self.own[2]);
         let before = self.log.waiting();
-        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        let own = OWN.into_iter().zip(self.own.iter().map(String::as_str));
         self.log.append_row(open.step, self.columns.row().chain(own));
         self.columns.close_row();
         self.course.row_bytes_since_summary += self.log.waiting() - before;
@@ -611,6 +621,27 @@ mod tests {
         let records = running.records();
         let summaries = records.iter().filter(|kind| matches!(kind, RecordKind::Summary(_)));
         assert!(summaries.count() <= 11);
+    }
+
+    #[test]
+    fn rows_state_their_runtime_in_microseconds() {
+        let mut running = TestLog::new();
+        for (step, nanos) in [(0, 1_234_567_891), (1, 1_999_999_600), (2, 3_000_000_000)] {
+            let time = running.start + Duration::from_nanos(nanos);
+            let values = [("loss", MetricValue::UInt(step))];
+            running.log.metrics(&MetricBatch::at(time, "x", step, &values)).unwrap();
+        }
+        running.log.end(0, running.start);
+        let runtimes: Vec<_> = running
+            .records()
+            .into_iter()
+            .filter_map(|kind| match kind {
+                RecordKind::History(history) => history.item.into_iter().find(|item| item.key == "_runtime"),
+                _ => None,
+            })
+            .map(|item| item.value_json)
+            .collect();
+        assert_eq!(runtimes, ["1.234568", "2", "3"]);
     }
 
     #[test]
