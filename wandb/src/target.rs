@@ -629,6 +629,26 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_many_rows_does_not_wait_in_memory() {
+        let folder = TempDir::new().unwrap();
+        let config = config(&folder);
+        let stop = StopFlag::default();
+        let mut sink = build_sink("wandb", &json!({"mode": "offline"}), &BuildContext::new(&config, &stop)).unwrap();
+        sink.start(&Notices::new(|_, _| {})).unwrap();
+        let path = crate::find_logs(folder.path()).remove(0);
+        for step in 0..10_000 {
+            let values = [("a", MetricValue::Float(0.1 + step as f64))];
+            sink.metrics(&MetricBatch::at(SystemTime::now(), "run", step, &values))
+                .unwrap();
+        }
+        let ahead = records(&path).len();
+        sink.deliver().unwrap();
+        let all = records(&path).len();
+        assert!(ahead > 4 && ahead < all && all - ahead < 4000, "{ahead} of {all}");
+        assert!(sink.resume_point().unwrap().is_complete());
+    }
+
+    #[test]
     fn a_resume_point_is_incomplete_while_records_wait() {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);

@@ -81,6 +81,8 @@ struct RunState {
     online: bool,
     /// The books of the calls.
     books: SpoolBooks,
+    /// `true` if the last write failed. Then only a delivery tries again, not each call.
+    has_failed: bool,
     /// `true` after the end of the run.
     ended: bool,
     /// `true` if the server has everything.
@@ -233,7 +235,12 @@ impl WandbRun {
         };
         match call(log) {
             Ok(()) => {
+                let is_write_due = log.is_write_due();
                 state.books.spool();
+                if is_write_due && !state.has_failed {
+                    // The delivery tries again, and returns the error.
+                    let _ = self.write_waiting(&mut state);
+                }
                 Ok(())
             }
             Err(rejection) => {
@@ -258,13 +265,17 @@ impl WandbRun {
 
     /// Writes the waiting records to the file.
     pub(crate) fn write_out(&self) -> Result<(), SinkError> {
-        let mut state = lock(&self.state);
+        self.write_waiting(&mut lock(&self.state))
+    }
+
+    fn write_waiting(&self, state: &mut RunState) -> Result<(), SinkError> {
         let open_calls = state.log.as_ref().map_or(0, RunLog::open_calls);
         let Some(log) = &mut state.log else { return Ok(()) };
         let written = log.write_out();
         let (last, path) = (log.last(), log.path().to_owned());
         let losses = log.take_losses();
-        self.account_for(&mut state, &losses, &path);
+        self.account_for(state, &losses, &path);
+        state.has_failed = written.is_err();
         written.map_err(|error| SinkError::from(error).doing(format!("write to {}", path.display())))?;
         state.books.mark(position_of(last), open_calls);
         Ok(())

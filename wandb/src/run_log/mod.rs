@@ -37,6 +37,8 @@ const SUMMARY_SHARE: usize = 30;
 const SUMMARY_PAUSE: Duration = Duration::from_millis(100);
 /// The summary is also written with a row that is this much newer.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(15);
+/// Waiting bytes that are written before the sink delivers.
+const WRITE_AHEAD: usize = 256 << 10;
 /// Prefix of the names of machine readings, which are no rows.
 const SYSTEM: &str = "system/";
 
@@ -195,6 +197,11 @@ impl RunLog {
     /// Returns `true` if records wait for the disk.
     pub(crate) fn is_waiting(&self) -> bool {
         self.log.waiting() > 0
+    }
+
+    /// Returns `true` if so much waits that a batch of many rows would take much memory.
+    pub(crate) fn is_write_due(&self) -> bool {
+        self.log.waiting() >= WRITE_AHEAD
     }
 
     /// Adds the values of a call to the row of its step.
