@@ -62,10 +62,15 @@ impl SeriesHistory {
                 .zip(self.values.iter())
                 .map(|(step, value)| Point::new(step, value)),
         );
-        if self.seen > 0 && !self.is_kept(self.seen - 1) {
-            points.push(self.newest);
-        }
+        points.extend(self.newest_alone());
         points
+    }
+
+    /// Returns the number of [`points`](Self::points), and their values.
+    pub(crate) fn values(&self) -> (usize, impl Iterator<Item = f64>) {
+        let newest = self.newest_alone().map(|point| point.value);
+        let count = self.len() + usize::from(newest.is_some());
+        (count, self.values.iter().chain(newest))
     }
 
     /// Drops every second point, and from now on keeps half as many.
@@ -93,6 +98,11 @@ impl SeriesHistory {
     /// Returns the size of the history in bytes, including the struct itself.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.values.bytes() + self.steps.bytes()
+    }
+
+    /// Returns the newest point if it is not among the kept ones.
+    fn newest_alone(&self) -> Option<Point> {
+        (self.seen > 0 && !self.is_kept(self.seen - 1)).then_some(self.newest)
     }
 
     fn is_kept(&self, index: u64) -> bool {

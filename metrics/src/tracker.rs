@@ -179,6 +179,23 @@ impl Tracker {
         self.settled(series).history.as_ref().map(SeriesHistory::points)
     }
 
+    /// Returns the number of points in the [`history`](Self::history) of a series, and their values,
+    /// without a copy.
+    ///
+    /// ```
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// let mut tracker = Tracker::new(TrackerOptions::default());
+    /// let loss = tracker.add();
+    /// tracker.record(loss, 7, 0.5);
+    /// tracker.record(loss, 8, 0.25);
+    /// let (count, values) = tracker.values(loss).unwrap();
+    /// assert_eq!((count, values.sum::<f64>()), (2, 0.75));
+    /// ```
+    pub fn values(&mut self, series: usize) -> Option<(usize, impl Iterator<Item = f64> + '_)> {
+        self.settled(series).history.as_ref().map(SeriesHistory::values)
+    }
+
     /// Returns the size of all histories together, in bytes.
     #[must_use]
     pub fn history_bytes(&self) -> usize {

@@ -502,9 +502,8 @@ impl MetricTable {
                 continue;
             }
             if sparklines.len() < SHOWN_METRICS {
-                let history = self.tracker.as_mut().and_then(|tracker| tracker.history(at));
-                let values: Vec<f64> = history.unwrap_or_default().iter().map(|point| point.value).collect();
-                sparklines.push(sparkline(&values));
+                let values = self.tracker.as_mut().and_then(|tracker| tracker.values(at));
+                sparklines.push(values.map_or_else(String::new, |(count, values)| sparkline(count, values)));
             }
             summary.metrics.push(metric);
         }

@@ -319,7 +319,10 @@ mod tests {
         stats.max = finite().fold(f64::NEG_INFINITY, f64::max);
         stats.count = values.len() as u64;
         stats.nan_count = values.iter().filter(|value| value.is_nan()).count() as u64;
-        (MetricSummary::new(name, stats), sparkline(values))
+        (
+            MetricSummary::new(name, stats),
+            sparkline(values.len(), values.iter().copied()),
+        )
     }
 
     fn section(logger: &str, metrics: Vec<(MetricSummary, String)>) -> SummarySection {
