@@ -116,6 +116,8 @@
 mod alert;
 mod config;
 mod deadline;
+#[doc(hidden)]
+pub mod digits;
 mod directives;
 mod error;
 pub mod escape;

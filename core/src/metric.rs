@@ -108,6 +108,7 @@ impl MetricValue {
     /// assert_eq!(MetricValue::F32(0.1).as_f64(), 0.10000000149011612);
     /// ```
     #[must_use]
+    #[inline]
     pub fn as_f64(self) -> f64 {
         match self {
             Self::Float(value) => value,
@@ -127,6 +128,7 @@ impl MetricValue {
     /// assert_eq!(MetricValue::Float(0.1).as_decimal(), 0.1);
     /// ```
     #[must_use]
+    #[inline]
     pub fn as_decimal(self) -> f64 {
         match self {
             Self::F32(value) => decimal_of_f32(value),

@@ -4,6 +4,7 @@
 //! some readers, U+202E reverses the text of a terminal, and U+200B is invisible. These characters
 //! are escaped, too, so that each line is one line for every reader and shows all it contains.
 
+use logcore::digits::append_digits;
 use logcore::escape::escape_json;
 use logcore::reserved_names::ROW_COLUMNS;
 use logcore::serde_json;
@@ -35,7 +36,7 @@ impl RowWriter {
         line.extend_from_slice(b"{\"step\":");
         serde_json::to_writer(&mut *line, &row.step)?;
         line.extend_from_slice(b",\"time\":");
-        serde_json::to_writer(&mut *line, &epoch_seconds(row.time))?;
+        append_digits(epoch_seconds(row.time), line);
         line.extend_from_slice(b",\"logger\":");
         line.extend_from_slice(self.logger.text.as_bytes());
         let mut others: Vec<(&str, MetricValue)> = Vec::new();
@@ -45,11 +46,13 @@ impl RowWriter {
                 continue;
             }
             line.extend_from_slice(key.as_bytes());
-            if value.as_f64().is_finite() {
-                serde_json::to_writer(&mut *line, value)?;
-            } else {
-                line.extend_from_slice(b"null");
-                others.push((name, *value));
+            match value {
+                MetricValue::Int(_) | MetricValue::UInt(_) => serde_json::to_writer(&mut *line, value)?,
+                value if value.as_f64().is_finite() => append_digits(value.as_decimal(), line),
+                value => {
+                    line.extend_from_slice(b"null");
+                    others.push((name, *value));
+                }
             }
         }
         if let Some(text) = nonfinite::write(&others) {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use logcore::MetricValue;
+use logcore::digits::append_and_keep_digits;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -19,13 +20,14 @@ pub(crate) fn put_number(value: MetricValue, text: &mut String) {
 pub(crate) fn put_float(value: f64, text: &mut String) {
     // Below this limit, all integers are exact.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() < EXACT {
+    // Compared with its integer, a double needs no call of a library on any processor.
+    if value.abs() < EXACT && value as i64 as f64 == value {
         if value.is_sign_negative() {
             text.push('-');
         }
         text.push_str(itoa::Buffer::new().format(value.abs() as u64));
     } else if value.is_finite() {
-        text.push_str(zmij::Buffer::new().format_finite(value));
+        append_and_keep_digits(value, text);
     } else if value.is_nan() {
         text.push_str("NaN");
     } else {
