@@ -47,11 +47,6 @@ impl RowHistory {
         self.newest
     }
 
-    /// Returns the time of the newest values; `None` if no row is remembered.
-    pub(super) fn newest_time(&self) -> Option<SystemTime> {
-        self.batches.back().map(|batch| batch.time)
-    }
-
     /// Begins a row, and forgets the one that is too old for any incident.
     #[inline]
     pub(super) fn begin_row(&mut self) {

@@ -111,9 +111,8 @@ impl Incident {
         }
     }
 
-    /// Returns the episode. It may name more metrics than the first
-    /// [`Finding::Began`](super::Finding) of the same rule and step: those of later calls for the same
-    /// step, which are told by one more.
+    /// Returns the episode. It may name more metrics than the [`Finding::Began`](super::Finding) of
+    /// the same rule and step: those of later calls for the same step.
     #[must_use]
     pub fn episode(&self) -> &Episode {
         &self.episode

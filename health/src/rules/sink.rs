@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use logcore::reserved_names::is_system_metric;
 use logcore::{Deadline, EventKind, MetricBatch, MetricValue, Notices, Rule, Sink, SinkError};
@@ -24,14 +24,10 @@ const MAX_IN_FLIGHT: usize = 3 << 20;
 /// be NaN at once, and each look may pass all rows.
 const MAX_LOOKS_BACK: usize = 100;
 
-/// Time after which further metrics of a step are told, although the step goes on: a program may log
-/// each metric in a call of its own, and may use one step for a whole epoch.
-const BUNDLE_TIME: Duration = Duration::from_millis(250);
-
 /// Looks at each value of a logger, on the writer's thread, and sends what the rules find.
 ///
-/// The first metrics that turn bad at a step are sent at once; those of later calls for the same step
-/// are one more finding, a moment later or when the step is over.
+/// A rule speaks once a step, about the metrics that have come by then. A metric that turns bad in a
+/// later call for the step is in the incident, and is told at the next step at which it is bad.
 ///
 /// With an empty list of rules one is on: each metric that is no finite number is told by a line at
 /// level WARN.
@@ -106,12 +102,8 @@ struct FoundChange {
 struct HeldEpisode {
     /// Place of the rule in the config.
     rule: usize,
-    /// All metrics of the step, for the incident.
     episode: Episode,
-    /// The metrics that are not told yet.
-    untold: Option<Episode>,
-    /// Time of the newest values when metrics were last told; `None` before the first.
-    told: Option<SystemTime>,
+    is_sent: bool,
     /// `true` if the episode is to have its rows in a file.
     has_incident: bool,
 }
@@ -171,7 +163,7 @@ impl RuleSink {
     /// Ends the present step: its findings are complete.
     #[cold]
     fn end_step(&mut self) {
-        self.send_findings(true);
+        self.send_findings();
         let row = self.history.newest();
         for held in std::mem::take(&mut self.began) {
             if held.has_incident {
@@ -183,30 +175,21 @@ impl RuleSink {
         }
     }
 
-    /// Sends the findings of the present step that were not sent yet. As long as the step is not over,
-    /// metrics that follow others wait for more of them.
-    fn send_findings(&mut self, is_over: bool) {
-        let now = self.history.newest_time();
-        // The end of an episode must not be told before its start.
-        let sends_all = is_over || !self.ended.is_empty();
+    /// Sends the findings of the present step that were not sent yet.
+    fn send_findings(&mut self) {
         for at in 0..self.began.len() {
             let held = &mut self.began[at];
-            let is_first = held.told.is_none();
-            if !sends_all && held.told.is_some_and(|told| is_within(told, now, BUNDLE_TIME)) {
+            if std::mem::replace(&mut held.is_sent, true) {
                 continue;
             }
-            let Some(untold) = held.untold.take() else { continue };
-            held.told = Some(now.unwrap_or(untold.time));
-            if is_first {
-                held.has_incident = count_incident(&self.incidents);
-                if held.has_incident {
-                    let episode = held.episode.clone();
-                    let rows = self.copy_around(self.history.newest());
-                    let incident = Incident::begun(episode, rows, &self.in_flight);
-                    self.findings.tell(Finding::Incident(Box::new(incident)));
-                }
+            held.has_incident = count_incident(&self.incidents);
+            let (episode, has_incident) = (held.episode.clone(), held.has_incident);
+            if has_incident {
+                let rows = self.copy_around(self.history.newest());
+                let incident = Incident::begun(episode.clone(), rows, &self.in_flight);
+                self.findings.tell(Finding::Incident(Box::new(incident)));
             }
-            self.findings.tell(Finding::Began(untold));
+            self.findings.tell(Finding::Began(episode));
         }
         for (_, end) in self.ended.drain(..) {
             self.findings.tell(Finding::Ended(end));
@@ -360,20 +343,28 @@ impl RuleSink {
             let facts = &self.rules[rule];
             match found.change {
                 Change::Began(usual) | Change::Lasts(usual) => {
-                    if matches!(found.change, Change::Began(_)) {
+                    let is_new = matches!(found.change, Change::Began(_));
+                    if is_new {
                         self.tripped.open_episode(name);
+                    }
+                    let at = self.began.iter().position(|held| held.rule == rule);
+                    if let Some(at) = at.filter(|at| self.began[*at].is_sent) {
+                        // One line a rule and step: the next step at which the metric is bad tells it.
+                        if is_new {
+                            self.began[at].episode.add(name, value, usual, Some(step));
+                        }
+                        continue;
                     }
                     if !watch.tell(time) {
                         continue;
                     }
-                    let held = match self.began.iter().position(|held| held.rule == rule) {
+                    let held = match at {
                         Some(at) => &mut self.began[at],
                         None => {
                             self.began.push(HeldEpisode {
                                 rule,
                                 episode: Episode::new(facts, Some(step), time),
-                                untold: None,
-                                told: None,
+                                is_sent: false,
                                 has_incident: false,
                             });
                             let last = self.began.len() - 1;
@@ -381,13 +372,6 @@ impl RuleSink {
                         }
                     };
                     held.episode.add(name, value, usual, Some(step));
-                    let file = &held.episode.file;
-                    let untold = held.untold.get_or_insert_with(|| {
-                        let mut untold = Episode::new(facts, Some(step), time);
-                        untold.file = Arc::clone(file);
-                        untold
-                    });
-                    untold.add(name, value, usual, Some(step));
                 }
                 Change::Ended(new_usual) => {
                     self.tripped.end_episode(name);
@@ -416,12 +400,6 @@ impl RuleSink {
             self.pending.push_back(PendingIncident { episode, row });
         }
     }
-}
-
-/// Returns `true` if less than `time` has passed. A clock that was set back, and a time that is
-/// unknown, say nothing.
-fn is_within(since: SystemTime, now: Option<SystemTime>, time: Duration) -> bool {
-    now.is_some_and(|now| now.duration_since(since).is_ok_and(|passed| passed < time))
 }
 
 impl Metric {
@@ -494,7 +472,7 @@ impl Sink for RuleSink {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.send_findings(false);
+        self.send_findings();
         Ok(())
     }
 
