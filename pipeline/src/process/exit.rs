@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ending::{begin_exit_hooks, wait_for_process_end};
 use super::late_calls::report_late_calls;
-use super::notice::settle_notices;
+use super::notice::settle_last_notices;
 use super::sys;
 
 /// Has `work` called once when the process exits, with the exit code if the system reveals it. Only
@@ -49,5 +49,5 @@ fn report_last() {
     /// A reader of stderr that has not read by then never reads.
     const TIMEOUT: Duration = Duration::from_millis(200);
     report_late_calls();
-    settle_notices(TIMEOUT);
+    settle_last_notices(TIMEOUT);
 }

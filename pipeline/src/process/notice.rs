@@ -154,7 +154,7 @@ pub(crate) fn post_notice(kind: &str, text: &str) -> bool {
 
 /// Waits until all notices are written, for at most `timeout`. Returns at once if the stream is
 /// known to be stuck.
-pub(crate) fn settle_notices(timeout: Duration) {
+fn settle_notices(timeout: Duration) {
     let queue = QUEUE.get();
     let until = Instant::now() + timeout;
     let mut state = lock(&queue.state);
@@ -166,6 +166,13 @@ pub(crate) fn settle_notices(timeout: Duration) {
         }
         state = wait_timeout(&queue.changed, state, left);
     }
+}
+
+/// Waits at the end of the process until all notices are written, for at most `timeout`. A stream that
+/// seemed to be stuck gets another chance: on a busy machine its thread may just be late.
+pub(crate) fn settle_last_notices(timeout: Duration) {
+    lock(&QUEUE.get().state).is_stuck = false;
+    settle_notices(timeout);
 }
 
 fn redacted(text: &str) -> Cow<'_, str> {

@@ -127,7 +127,7 @@ mod imp {
 
     use super::{Signal, SignalAnswer, SignalWork};
     use crate::process::ending::begin_signal_end;
-    use crate::process::notice::settle_notices;
+    use crate::process::notice::settle_last_notices;
     use crate::process::sys::calls::kill_self;
     use crate::process::sys::{SignalAction, SignalForwarding, exit_immediately, raise};
 
@@ -206,7 +206,7 @@ mod imp {
         // The end of the process must not depend on the work before it.
         let _ = catch_unwind(|| {
             (work.before_end)(signal);
-            settle_notices(Duration::from_millis(100));
+            settle_last_notices(Duration::from_millis(100));
         });
         let _ = kill_self(signal.number());
         // Every thread may have the signal blocked.
