@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -63,7 +64,8 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
 
 /// Returns the last step of a process that was killed after all its loggers had ended; the ring tells
 /// the steps of open loggers. A `summary.json` from before the newest attempt is another attempt's, and
-/// one with a killed logger can have entries of earlier attempts.
+/// one with a killed logger can have entries of earlier attempts. A logger that a signal has ended may
+/// have taken a few rows after its summary: they are the last ones.
 fn last_step_of_ended(folder: &Path, manifest: &Value) -> Option<u64> {
     let path = folder.join(SUMMARY);
     let written = path.symlink_metadata().ok()?.modified().ok()?;
@@ -78,7 +80,21 @@ fn last_step_of_ended(folder: &Path, manifest: &Value) -> Option<u64> {
     if loggers.values().any(|logger| logger["state"] == KILLED) {
         return None;
     }
-    loggers.values().filter_map(|logger| logger["last_step"].as_u64()).max()
+    let steps = loggers.values().filter_map(|logger| logger["last_step"].as_u64());
+    steps.max().max(last_step_of_rows(folder, started))
+}
+
+/// Returns the highest step of the last rows since `started`, in seconds since 1970.
+fn last_step_of_rows(folder: &Path, started: f64) -> Option<u64> {
+    let mut file = files::open_no_follow(&folder.join(ROWS)).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_ROWS))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LAST_ROWS).read_to_end(&mut bytes).ok()?;
+    let rows = bytes.split(|byte| *byte == b'\n');
+    let rows = rows.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let rows = rows.filter(|row| row["time"].as_f64().is_some_and(|time| time >= started));
+    rows.filter_map(|row| row["step"].as_u64()).max()
 }
 
 /// Ends the newest attempt; returns `false` if it has ended, or is not that of the process.
@@ -115,6 +131,9 @@ fn end_attempt(manifest: &mut Value, pid: u64, ended: Option<SystemTime>, last_s
 const MANIFEST: &str = "run.json";
 /// The file with the ends of loggers.
 const SUMMARY: &str = "summary.json";
+const ROWS: &str = "metrics.jsonl";
+/// Bytes of the end of the rows that are read.
+const LAST_ROWS: u64 = 64 << 10;
 /// The file that rank 0 of a live run holds a lock on.
 const LOCK: &str = ".lock";
 /// Most bytes of a file that is read. A manifest of 10,000 attempts has about 2 MB, and so has a summary
@@ -219,6 +238,16 @@ mod tests {
             let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
             assert_eq!(manifest["attempts"][0]["last_step"], expected, "{manifest}");
         }
+        // A signal has ended the logger while the program went on.
+        let rows = [(90, now - 9.0), (43, now), (42, now)].map(|(step, time)| json!({"step": step, "time": time}));
+        let rows = rows.map(|row| format!("{row}\n")).concat() + "{\"step\":99,\"ti";
+        fs::write(folder.path().join(ROWS), rows).unwrap();
+        fs::write(&summary, ended.to_string()).unwrap();
+        let running = json!({"pid": 12, "state": "running", "attempts": [{"started": now - 5.0, "state": "running"}]});
+        fs::write(&path, running.to_string()).unwrap();
+        note_killed(&KilledRun::new(folder.path(), 12, FileRank(None)));
+        let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(manifest["attempts"][0]["last_step"], 43, "{manifest}");
     }
 
     #[test]

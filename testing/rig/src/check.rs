@@ -62,14 +62,24 @@ fn check_leavings(folder: &Path, beginning: &str, findings: &mut Findings) -> Re
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // A process that was killed before its ring had a name leaves no run: a folder that nobody visits.
-        let is_of_no_run = name.ends_with(".tmp") && path.with_file_name(RunManifest::LOCK).exists();
-        let is_of_no_run = is_of_no_run && !path.with_file_name(RunManifest::FILE).exists();
+        // A process that was killed before its ring had a name leaves no run: a folder that nobody visits,
+        // with nothing else than its lock.
+        let is_of_no_run = name.ends_with(".tmp") && holds_no_run(folder)?;
         if name.starts_with(beginning) && !is_of_no_run {
             findings.other(format!("{} is left", path.display()));
         }
     }
     Ok(())
+}
+
+/// Returns `true` if a folder has only what a process makes before its run begins.
+fn holds_no_run(folder: &Path) -> Result<bool> {
+    let mut names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
+    names.try_fold(true, |holds_none, name: Result<_>| {
+        let name = name?;
+        let name = name.to_string_lossy();
+        Ok(holds_none && (name == RunManifest::LOCK || name.ends_with(".tmp")))
+    })
 }
 
 fn check_text(folders: &[PathBuf], dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
