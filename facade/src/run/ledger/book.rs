@@ -88,6 +88,9 @@ const SHARES_INTERVAL: Duration = Duration::from_secs(10);
 /// `Duration`.
 const MAX_SECONDS: f64 = 1e10;
 
+/// Seconds by which the uses may have more than the clock: the two are not read at one moment.
+const BETWEEN_CLOCKS: f64 = 1.0;
+
 /// Most marks of checkpoints that a run keeps.
 const MAX_MARKS: usize = 8;
 
@@ -491,7 +494,9 @@ pub(in crate::run) fn complete(seconds: &mut BTreeMap<String, f64>, wall: f64) {
         return;
     }
     if missing <= 0.0 {
-        seconds.values_mut().for_each(|time| *time *= wall / sum);
+        if -missing > BETWEEN_CLOCKS {
+            seconds.values_mut().for_each(|time| *time *= wall / sum);
+        }
         return;
     }
     let active: f64 = seconds
