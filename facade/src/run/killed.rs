@@ -103,7 +103,12 @@ fn end_attempt(manifest: &mut Value, pid: u64, ended: Option<SystemTime>, last_s
         return false;
     }
     let since = ended.and_then(|ended| ended.duration_since(UNIX_EPOCH).ok());
-    let ended = Value::from(since.map(|since| since.as_secs_f64()));
+    // The times of files are up to ten milliseconds behind the clock.
+    let begun = manifest["attempts"]
+        .as_array()
+        .and_then(|attempts| attempts.last()?["started"].as_f64());
+    let ended = since.map(|since| since.as_secs_f64().max(begun.unwrap_or(0.0)));
+    let ended = Value::from(ended);
     let started = manifest["started"].as_f64();
     let attempts = manifest.get_mut("attempts").and_then(Value::as_array_mut);
     if let Some(attempt) = attempts.and_then(|attempts| attempts.last_mut()?.as_object_mut()) {
@@ -211,6 +216,11 @@ mod tests {
         write(1e10);
         note_killed(&killed(folder.path(), 12, None));
         assert_eq!(read()["ended"], 1.5, "a time to come");
+        write(0.75);
+        let mut early = killed(folder.path(), 12, None);
+        early.ended = None;
+        note_killed(&early);
+        assert_eq!(read()["attempts"][1]["ended"], 1.0, "no attempt ends before its start");
     }
 
     #[test]
