@@ -250,7 +250,7 @@ fn a_hung_a_stopped_and_a_dead_process_are_told_apart() {
         (code, &dead["event"], &dead["process"]),
         (11, &"killed".into(), &"dead".into())
     );
-    // Who waits for no end is told, too, and at once.
+    // A watch that waits for no end is told, too, and at once.
     for until in ["stall", "stall,nan"] {
         let (code, dead) = run.watch(&["--until", until, "--stall-after", "1h", "--timeout", "1h"]);
         assert_eq!(

@@ -665,7 +665,7 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
 
-        // What has the name of the folder stays, and is an error until it is gone.
+        // A pipe or a link of this name stays, and is an error until it is gone.
         for put in [&pipe as &dyn Fn(&Path), &link] {
             fs::remove_dir_all(&ranks).unwrap();
             put(&ranks);

@@ -200,7 +200,7 @@ impl RunRecord {
             return false;
         }
         let dir = self.info.dir();
-        // Who has found the ring of the other process has said the same of the folder.
+        // The recovery that has found the ring of the other process has said the same of the folder.
         let folder = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         print_notice(
             &format!("shared folder {}", folder.display()),
