@@ -119,7 +119,8 @@ impl RunRecord {
         }
     }
 
-    /// Tries again to take a lock that another process had, such as a reader at the first try.
+    /// Takes the lock if this process does not hold it: another one had it at the first try, such as a
+    /// reader, or the folder was removed or moved, and a sink has made it again.
     pub(super) fn hold(&mut self) {
         // The first try has reported an error.
         let _ = self.take_lock();
@@ -140,12 +141,16 @@ impl RunRecord {
         self.write();
     }
 
-    /// Writes the manifest if it has changed.
+    /// Writes the manifest if it has changed, or is not in the folder any more.
     pub(super) fn write(&mut self) {
         self.complete();
-        if self.rank != 0 || self.written.as_ref() == Some(&self.manifest) || self.is_superseded() {
+        let is_written = self.written.as_ref() == Some(&self.manifest) && !self.is_missing();
+        if self.rank != 0 || is_written || self.is_superseded() {
             return;
         }
+        // A folder that was made again must not look like that of a killed run, which another process
+        // may go on with or delete.
+        let _ = self.take_lock();
         match self.manifest.write(self.info.dir()) {
             Ok(()) => self.written = Some(self.manifest.clone()),
             Err(error) => {
@@ -179,11 +184,23 @@ impl RunRecord {
         self.written.is_some() && RunManifest::read(self.info.dir()).is_ok_and(|there| there.id != self.manifest.id)
     }
 
+    /// Returns `true` if the folder is there, and the manifest is not.
+    fn is_missing(&self) -> bool {
+        let there = self.info.dir().join(RunManifest::FILE).symlink_metadata();
+        there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) && self.info.dir().is_dir()
+    }
+
     fn take_lock(&mut self) -> io::Result<()> {
-        if self.lock.is_none() {
-            self.lock = ProcessLock::acquire(&RunManifest::lock_path(self.info.dir(), self.rank))?;
+        if !self.holds_lock() {
+            let lock = ProcessLock::acquire(&RunManifest::lock_path(self.info.dir(), self.rank))?;
+            self.lock = lock.or(self.lock.take());
         }
         Ok(())
+    }
+
+    fn holds_lock(&self) -> bool {
+        let path = RunManifest::lock_path(self.info.dir(), self.rank);
+        self.lock.as_ref().is_some_and(|lock| lock.is_at(&path))
     }
 
     /// Says once that another process of this rank lives, such as one that a restart of the launcher has
@@ -196,7 +213,7 @@ impl RunRecord {
             let is_held = |error| matches!(error, TryLockError::WouldBlock);
             lock.is_ok_and(|lock| lock.try_lock_shared().is_err_and(is_held))
         };
-        if self.lock.is_some() || self.begun.elapsed() < END_TIMEOUT || !is_held() {
+        if self.begun.elapsed() < END_TIMEOUT || self.holds_lock() || !is_held() {
             return false;
         }
         let dir = self.info.dir();
@@ -281,6 +298,38 @@ mod tests {
         read.begin();
         read.begun -= END_TIMEOUT;
         assert!(read.lock.is_none() && !read.report_twin());
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_and_made_again_is_that_of_a_live_run() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("run");
+        std::fs::create_dir(&dir).unwrap();
+        let mut record = first_attempt(&RunInfo::new("k3v9q2ab", "trainer", &dir, 1));
+        record.begin();
+        let is_live = || RunManifest::read(&dir).is_ok_and(|run| run.read_state(&dir) == RunState::Running);
+        assert!(is_live());
+        for moved in [true, false] {
+            match moved {
+                true => std::fs::rename(&dir, outer.path().join("moved")).unwrap(),
+                false => std::fs::remove_dir_all(&dir).unwrap(),
+            }
+            record.hold();
+            record.write();
+            assert!(!dir.exists(), "a sink makes the folder when it writes");
+            std::fs::create_dir(&dir).unwrap();
+            record.hold();
+            record.write();
+            assert!(is_live() && record.holds_lock(), "moved: {moved}");
+        }
+        let moved = outer.path().join("moved");
+        assert_eq!(
+            RunManifest::read(&moved).unwrap().read_state(&moved),
+            RunState::Killed,
+            "nobody writes there any more"
+        );
+        record.end(RunState::Finished, 0);
+        assert_eq!(RunManifest::read(&dir).unwrap().state, RunState::Finished);
     }
 
     #[test]

@@ -55,6 +55,15 @@ impl ProcessLock {
         }))
     }
 
+    /// Returns `true` if the path leads to the file of this lock: others may remove or move the file,
+    /// or its folder.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.file
+            .as_ref()
+            .is_some_and(|file| is_at(file, path).unwrap_or(false))
+    }
+
     /// Sets the time of the file, as a sign of life for readers on other machines.
     ///
     /// # Errors
