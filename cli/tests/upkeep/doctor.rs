@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{command, error, names, text, write_run};
+use crate::common::{command, error, text};
+use crate::support::{names, write_run};
 
 /// Makes a command with these variables and a home without files.
 fn doctor(log_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {

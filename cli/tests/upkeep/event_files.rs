@@ -7,7 +7,8 @@ use logcore::MetricValue;
 use logcore_tensorboard::{EventBuffer, SessionStatus};
 use serde_json::{Value, json as value};
 
-use crate::support::{error, json, logcore, names, text};
+use crate::common::{error, json, logcore, text};
+use crate::support::names;
 
 const FILE: &str = "events.out.tfevents.1700000000.host";
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{command, error, json, logcore, names, text, write_run};
+use crate::common::{command, error, json, logcore, text};
+use crate::support::{names, write_run};
 
 /// Imports a file of this content, and returns the folder of the log directory and the output.
 fn import(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, Value) {

@@ -1,5 +1,7 @@
 //! The commands that tidy, check and fill a `log_dir`, as a user runs them.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod doctor;
 #[cfg(feature = "tensorboard")]
 mod event_files;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::{error, json, logcore, names, text};
+use crate::common::{error, json, logcore, text};
+use crate::support::names;
 
 #[test]
 fn each_command_has_a_page() {

@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::support::{command, error, json, logcore, names, text, write_run};
+use crate::common::{command, error, json, logcore, text};
+use crate::support::{names, write_run};
 
 /// Four old runs, of which `d` is the newest.
 fn runs() -> tempfile::TempDir {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::support::{logcore, write_run};
+use crate::common::logcore;
+use crate::support::write_run;
 
 #[test]
 fn objects_fit_the_schema_whatever_the_files_hold() {
