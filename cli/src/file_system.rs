@@ -18,8 +18,8 @@ pub(crate) fn describe(_: &Path) -> String {
     "file system".to_owned()
 }
 
-/// Returns `true` if all processes that write to the folder are on this machine, so that their locks
-/// are seen here; `false` if this is not known.
+/// Returns `true` if all processes that write to the folder are on this machine, so that their
+/// locks are seen here; `false` if this is not known.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_of_this_machine(folder: &Path) -> bool {
     matches!(known(folder), Some((_, _, Reach::Machine)))

@@ -89,7 +89,8 @@ impl Output {
         }
     }
 
-    /// Prints a line at once, as text or as one JSON object; returns `false` if nobody reads any more.
+    /// Prints a line at once, as text or as one JSON object; returns `false` if nobody reads any
+    /// more.
     pub(crate) fn print(&mut self, line: &str, object: &Value) -> Result<bool> {
         match self.has_json {
             true => self.print_object(object),
@@ -121,7 +122,8 @@ impl Output {
         self.members.insert(name.to_owned(), value);
     }
 
-    /// Reports what could not be read or done: on stderr, and among the problems of the JSON object.
+    /// Reports what could not be read or done: on stderr, and among the problems of the JSON
+    /// object.
     pub(crate) fn problem(&mut self, path: Option<&str>, error: &str) {
         eprint_line(error);
         self.problems.push(json!({"path": path, "error": error}));

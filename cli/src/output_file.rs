@@ -15,8 +15,9 @@ const PAGE: &str = "report.html";
 /// Most folders above a file among which that of a run is looked for.
 const MAX_FOLDERS: usize = 8;
 
-/// A file for output. A regular file is replaced as a whole at the end, and so is a link to one, whose
-/// target stays. A pipe or a device, such as `/dev/null`, is written to: a replacement would remove it.
+/// A file for output. A regular file is replaced as a whole at the end, and so is a link to one,
+/// whose target stays. A pipe or a device, such as `/dev/null`, is written to: a replacement would
+/// remove it.
 pub(crate) struct OutputFile {
     path: PathBuf,
     target: OutputTarget,
@@ -32,8 +33,8 @@ impl OutputFile {
     ///
     /// # Errors
     ///
-    /// If nothing can be written there, or the output would take the place of something else than an
-    /// earlier output: a file of a run, a folder, a disk.
+    /// If nothing can be written there, or the output would take the place of something else than
+    /// an earlier output: a file of a run, a folder, a disk.
     pub(crate) fn begin(path: &Path) -> Result<Self> {
         let cannot_write = || cannot_write(path);
         let target = match fs::symlink_metadata(path) {
@@ -93,8 +94,8 @@ fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-/// Returns `true` for a pipe and for a terminal or another device that takes bytes one by one. A disk
-/// is none.
+/// Returns `true` for a pipe and for a terminal or another device that takes bytes one by one. A
+/// disk is none.
 #[cfg(unix)]
 fn is_stream(kind: FileType) -> bool {
     use std::os::unix::fs::FileTypeExt as _;

@@ -165,8 +165,8 @@ fn count_rows(run: &StoredRun) -> Option<u64> {
 const USUAL_END: u64 = 64 << 10;
 /// Most bytes of the end in which the last row is looked for: that of 100,000 metrics.
 const LONGEST_END: u64 = 4 << 20;
-/// Most bytes of all ends beyond the usual ones. In memory a metric takes 800 bytes, so that the ends
-/// of a thousand runs would take all there is.
+/// Most bytes of all ends beyond the usual ones. In memory a metric takes 800 bytes, so that the
+/// ends of a thousand runs would take all there is.
 const MOST_LONG_ENDS: u64 = 32 << 20;
 /// Bytes of ends beyond the usual ones that this process has read.
 static LONG_ENDS: AtomicU64 = AtomicU64::new(0);

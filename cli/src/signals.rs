@@ -29,8 +29,8 @@ pub(crate) fn remove_outputs_at_end() -> Result<()> {
     spawned.map(drop).context("cannot wait for signals")
 }
 
-/// Returns the signals that the program was told to ignore, as `nohup` and the shell behind `&` do: a
-/// bit for each. Where the system does not tell, there are none.
+/// Returns the signals that the program was told to ignore, as `nohup` and the shell behind `&` do:
+/// a bit for each. Where the system does not tell, there are none.
 fn ignored_signals() -> u64 {
     let status = files::read_to_string("/proc/self/status".as_ref(), 1 << 16).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

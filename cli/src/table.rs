@@ -30,8 +30,8 @@ const GAP: usize = 2;
 /// A column is not cut below this width.
 const MIN_WIDTH: usize = 8;
 
-/// Widest column where there is no window. A longer cell stays whole and is out of line, so that one
-/// cell of a megabyte does not add a megabyte of spaces to every other row.
+/// Widest column where there is no window. A longer cell stays whole and is out of line, so that
+/// one cell of a megabyte does not add a megabyte of spaces to every other row.
 const MAX_WIDTH: usize = 1000;
 
 impl Column {

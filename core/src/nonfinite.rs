@@ -1,8 +1,8 @@
 //! The column `nonfinite` of `metrics.jsonl`: the values of a row that are no finite numbers.
 //!
 //! JSON has no number for NaN and the infinities, and a text among numbers would make the column of
-//! the metric one of texts. So the value is `null` there and stands in this column, whose text holds
-//! an object.
+//! the metric one of texts. So the value is `null` there and stands in this column, whose text
+//! holds an object.
 
 use std::collections::BTreeMap;
 

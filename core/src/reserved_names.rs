@@ -1,8 +1,8 @@
 //! Names that the system reserves: the columns of a row of metrics, and the families of its own
 //! metrics.
 
-/// Columns of `metrics.jsonl` beside the metrics: every row has the first three, and the first row of
-/// each file has all. A user's metric of such a name is written with a `_`
+/// Columns of `metrics.jsonl` beside the metrics: every row has the first three, and the first row
+/// of each file has all. A user's metric of such a name is written with a `_`
 /// behind it.
 ///
 /// ```

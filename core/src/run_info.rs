@@ -107,8 +107,8 @@ impl RunInfo {
         lock(&self.0.first_steps).clone()
     }
 
-    /// Notes that a logger begins this attempt at `step`: its rows of earlier attempts from there on
-    /// are superseded.
+    /// Notes that a logger begins this attempt at `step`: its rows of earlier attempts from there
+    /// on are superseded.
     pub fn note_first_step(&self, logger: &str, step: u64) {
         lock(&self.0.first_steps).insert(logger.to_owned(), step);
     }

@@ -12,8 +12,8 @@ use crate::{LoggerEnd, RunEnd, RunFacts, StopReason, SupersededRows, WandbRun, f
 
 /// The file `run.json` in the folder of a run. Rank 0 alone writes it, by rename.
 ///
-/// Times are seconds since 1970. Whatever is not known is empty or `None`; members that this version
-/// does not know are ignored.
+/// Times are seconds since 1970. Whatever is not known is empty or `None`; members that this
+/// version does not know are ignored.
 ///
 /// ```
 /// use logcore::{RunManifest, RunState};
@@ -188,8 +188,8 @@ impl RunManifest {
         Ok(serde_json::from_slice(&bytes)?)
     }
 
-    /// Reads only the id of the run. With thousands of loggers in the file, that takes a tenth of the
-    /// time of [`read`](Self::read).
+    /// Reads only the id of the run. With thousands of loggers in the file, that takes a tenth of
+    /// the time of [`read`](Self::read).
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -232,8 +232,8 @@ impl RunManifest {
             _ if is_fresh(&lock) => RunState::Running,
             _ => RunState::Unknown,
         };
-        // The end is written before the lock is released, and may have been since `self` was read. A
-        // folder that is gone tells nothing.
+        // The end is written before the lock is released, and may have been since `self` was read.
+        // A folder that is gone tells nothing.
         match Self::read(dir) {
             Ok(now) if now.state != RunState::Running => now.state,
             Err(error) if error.kind() == io::ErrorKind::NotFound => RunState::Unknown,

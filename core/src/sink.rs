@@ -103,8 +103,8 @@ pub trait Sink: Send {
     }
 
     /// Returns `true` if the sink uses the [place](Record::place) of a record in the program. Asked
-    /// once, before the first call. A place makes each call a little dearer, so records have one only
-    /// if some sink of the process uses it.
+    /// once, before the first call. A place makes each call a little dearer, so records have one
+    /// only if some sink of the process uses it.
     fn wants_places(&self) -> bool {
         false
     }

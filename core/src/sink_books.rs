@@ -7,8 +7,8 @@ use serde::Serialize;
 /// The account of one sink: received calls, and their fate.
 ///
 /// Records, metric calls, hyper-parameters and messages count. Progress does not count, because it
-/// is a state that a sink may skip. [`unit`](Self::unit) says what the numbers count. The books of a
-/// finished logger balance: `accepted` is the sum of the other numbers.
+/// is a state that a sink may skip. [`unit`](Self::unit) says what the numbers count. The books of
+/// a finished logger balance: `accepted` is the sum of the other numbers.
 ///
 /// ```
 /// use logcore::SinkBooks;

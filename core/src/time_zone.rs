@@ -10,8 +10,8 @@ const LOCAL_TIME: &str = "/etc/localtime";
 
 /// Returns the time zone of `TZ`, else that of the machine, else UTC.
 ///
-/// Without `TZ` this reads one file, once in a process. [`TimeZone::system`] would list all zones of
-/// the machine first, at its first call: milliseconds of a program's start.
+/// Without `TZ` this reads one file, once in a process. [`TimeZone::system`] would list all zones
+/// of the machine first, at its first call: milliseconds of a program's start.
 ///
 /// ```
 /// use jiff::tz::TimeZone;

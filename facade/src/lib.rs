@@ -194,8 +194,8 @@
 //! - `otlp`: records and metrics over OTLP, the protocol of OpenTelemetry.
 //! - `webhook`: alerts and the end of a run to Slack, Discord, or any JSON endpoint.
 //! - `gpu`: readings of the GPU and the machine.
-//! - `media`: [`log_image`](UnifiedLogger::log_image) and its siblings, for every sink; see the [guide to
-//!   media][media].
+//! - `media`: [`log_image`](UnifiedLogger::log_image) and its siblings, for every sink; see the
+//!   [guide to media][media].
 //! - `tracing`: a layer for the events and spans of `tracing`; see the [guide][tracing].
 //! - `wandb`: Weights & Biases, offline and online.
 //! - `merge`: `merge_ranks`, which merges the files of several ranks.

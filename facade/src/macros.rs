@@ -53,8 +53,8 @@ macro_rules! debug {
 /// - the level is not ERROR, and the logger has neither directives, nor a limit, nor `redact`,
 /// - at most a quarter of the ring is in use.
 ///
-/// Then the writer formats, and a recovery does so for a killed process. The text is the same in any
-/// case.
+/// Then the writer formats, and a recovery does so for a killed process. The text is the same in
+/// any case.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();

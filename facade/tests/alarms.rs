@@ -47,8 +47,8 @@ fn a_logger_that_ends_at_once_tells_what_its_rules_find() {
     }
 }
 
-/// The thread that tells looks at all runs once a second, also between the beginning of a run and the
-/// first logger's entry into the run.
+/// The thread that tells looks at all runs once a second, also between the beginning of a run and
+/// the first logger's entry into the run.
 #[test]
 fn each_of_many_runs_that_begin_and_end_tells_what_its_rules_find() {
     let until = Instant::now() + Duration::from_secs(5);

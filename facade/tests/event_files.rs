@@ -27,8 +27,8 @@ fn config(folder: &Path) -> LogConfig {
     }
 }
 
-/// Does nothing unless it is the child: it logs steps and reports each call that has returned, until
-/// it is killed.
+/// Does nothing unless it is the child: it logs steps and reports each call that has returned,
+/// until it is killed.
 #[test]
 fn the_child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -49,8 +49,8 @@ fn the_child() {
     }
 }
 
-/// Runs the child, and kills it once it has logged this many steps; returns the number of steps whose
-/// calls have returned.
+/// Runs the child, and kills it once it has logged this many steps; returns the number of steps
+/// whose calls have returned.
 fn kill_after(folder: &Path, steps: u64) -> u64 {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_child", "--nocapture"])

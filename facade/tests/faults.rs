@@ -1,5 +1,5 @@
-//! A system that fails: the file of a ring is cut, there is no more memory or no further thread. Each
-//! case is a child process: this test program, run again.
+//! A system that fails: the file of a ring is cut, there is no more memory or no further thread.
+//! Each case is a child process: this test program, run again.
 #![cfg(all(target_os = "linux", feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "faults are made, and limits set")]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
@@ -72,9 +72,9 @@ fn log_while_the_ring_is_cut(folder: &Path) {
                 for number in 0..LINES {
                     logger.info(format_args!("{thread} {number}"));
                     if thread == 0 {
-                        // Zeros up to the end of a frame, behind the beginning of a page, would look
-                        // like lost data. Three values leave none there, and two would leave half
-                        // the id of a name.
+                        // Zeros up to the end of a frame, behind the beginning of a page, would
+                        // look like lost data. Three values leave none there, and two would leave
+                        // half the id of a name.
                         let value = f64::from(number) + 0.1;
                         let values = [("value", value), ("other", value), ("third", value)];
                         logger.log_metrics_at(u64::from(number) + 1, values);
@@ -271,8 +271,8 @@ fn a_process_that_may_have_little_memory_has_a_small_ring() {
     );
 }
 
-/// Logs where only the writer finds a thread, as under `ulimit -u` and in a container with a limit of
-/// its processes.
+/// Logs where only the writer finds a thread, as under `ulimit -u` and in a container with a limit
+/// of its processes.
 #[cfg(feature = "health")]
 fn log_with_one_more_thread(folder: &Path) {
     let threads = fs::read_dir("/proc/self/task").unwrap().count() as u64;

@@ -267,7 +267,8 @@ fn become_a_daemon(folder: &Path, end: impl FnOnce(&UnifiedLogger)) {
     end(&logger);
 }
 
-/// Returns `true` if all threads of the process have ended. The first one may end before the writer.
+/// Returns `true` if all threads of the process have ended. The first one may end before the
+/// writer.
 fn is_zombie(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);

@@ -54,7 +54,8 @@ fn train(folder: &Path) {
         ..LogConfig::default()
     })
     .unwrap();
-    // The time before the start that `run.json` has is `down`; a set-up takes long on a busy machine.
+    // The time before the start that `run.json` has is `down`; a set-up takes long on a busy
+    // machine.
     let manifest = RunManifest::read(&folder.join("run")).unwrap();
     let since_start = seconds() - manifest.attempts.last().unwrap().started;
     let mut watch = Stopwatch {

@@ -1,4 +1,5 @@
-//! A progress within another, bars, phases and goals: the steps, rows, rates, figures and the events.
+//! A progress within another, bars, phases and goals: the steps, rows, rates, figures and the
+//! events.
 #![cfg(all(feature = "file", feature = "jsonl", feature = "metrics", feature = "progress"))]
 
 use std::path::Path;

@@ -41,9 +41,9 @@ const MAX_NAME: usize = 256;
 /// a second old.
 const LEAD_SECONDS: f64 = 3.0;
 
-/// Ranks in lock step learn of the agreement at most so many steps before the agreed one, or so many
-/// seconds: the pace may be wrong by a factor of two, and more than three steps are within three
-/// seconds then.
+/// Ranks in lock step learn of the agreement at most so many steps before the agreed one, or so
+/// many seconds: the pace may be wrong by a factor of two, and more than three steps are within
+/// three seconds then.
 const FAR_STEPS: u64 = 10;
 const FAR_SECONDS: f64 = 30.0;
 
@@ -115,10 +115,10 @@ impl StopAgreement {
         matches!((self.step, step), (Some(agreed), Some(step)) if step <= agreed)
     }
 
-    /// Returns `true` if the job may be killed before a rank that is at `step` and makes `pace` steps
-    /// a second reaches the agreed step: the reason is a signal or the end of the job, and the rank
-    /// needs more time than `grace`. Ranks in lock step are never too far: only more than ten steps
-    /// and more than 30 seconds count.
+    /// Returns `true` if the job may be killed before a rank that is at `step` and makes `pace`
+    /// steps a second reaches the agreed step: the reason is a signal or the end of the job, and
+    /// the rank needs more time than `grace`. Ranks in lock step are never too far: only more than
+    /// ten steps and more than 30 seconds count.
     ///
     /// ```
     /// use std::time::Duration;

@@ -377,8 +377,8 @@ fn append_line(file: &mut File, mut line: Vec<u8>) -> io::Result<()> {
     if written == line.len() {
         return Ok(());
     }
-    // A part, on a full disk: the caller may try the event again, again and again. A part that stays
-    // is completed by the next event.
+    // A part, on a full disk: the caller may try the event again, again and again. A part that
+    // stays is completed by the next event.
     let _ = file.set_len(length);
     Err(io::ErrorKind::StorageFull.into())
 }

@@ -75,8 +75,8 @@ pub struct RankState {
     pub time: SystemTime,
     /// Time of the last movement: a progress update or a new step. In whole milliseconds.
     pub moved: SystemTime,
-    /// Usual seconds of a step without the [exchange](crate::skew::is_exchange) with other ranks, as
-    /// a moving average; 0 if unknown.
+    /// Usual seconds of a step without the [exchange](crate::skew::is_exchange) with other ranks,
+    /// as a moving average; 0 if unknown.
     pub step_seconds: f32,
     /// Share of these seconds that goes by with waiting for data, from 0 to 1.
     pub data_share: f32,

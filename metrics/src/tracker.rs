@@ -179,8 +179,8 @@ impl Tracker {
         self.settled(series).history.as_ref().map(SeriesHistory::points)
     }
 
-    /// Returns the number of points in the [`history`](Self::history) of a series, and their values,
-    /// without a copy.
+    /// Returns the number of points in the [`history`](Self::history) of a series, and their
+    /// values, without a copy.
     ///
     /// ```
     /// use logcore_metrics::{Tracker, TrackerOptions};

@@ -211,9 +211,10 @@ impl Pipeline {
         Ok(Self { state, file })
     }
 
-    /// Lets the next process that logs into `root` find the ring from `folder`, which is the root or
-    /// lies in it. Returns the number of the folder, with which loggers that write there are [opened](Producer::open). Without a
-    /// number, their frames in the ring are lost if the process is killed.
+    /// Lets the next process that logs into `root` find the ring from `folder`, which is the root
+    /// or lies in it. Returns the number of the folder, with which loggers that write there are
+    /// [opened](Producer::open). Without a number, their frames in the ring are lost if the process
+    /// is killed.
     ///
     /// ```
     /// # use logcore::{Deadline, log};
@@ -331,8 +332,8 @@ impl Pipeline {
     /// Ends these loggers and the writer at the end of the process: the ring is closed for all
     /// loggers at one moment, and the loggers end with their outcomes when everything before that
     /// is delivered. Later calls find the ring closed. The ring is removed when the pipeline is
-    /// dropped: a process that is killed before that leaves the ring, by which the next process finds
-    /// the run.
+    /// dropped: a process that is killed before that leaves the ring, by which the next process
+    /// finds the run.
     ///
     /// # Errors
     ///

@@ -252,8 +252,8 @@ impl Meter {
         self.samples_before = samples_before;
     }
 
-    /// Sets the position at which the progress begins, because an earlier process has done the units
-    /// before. They count for the percentage, and for no rate.
+    /// Sets the position at which the progress begins, because an earlier process has done the
+    /// units before. They count for the percentage, and for no rate.
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -63,9 +63,9 @@ pub fn fitted(event: &ProgressEvent<'_>, newest: &[String], columns: usize) -> S
 
 /// Returns a progress as one line of text, with `newest` at its end, such as metrics.
 ///
-/// The line is no wider than `columns`, if its shortest form fits. Where there is no room, parts are
-/// left out in this order: all of `newest` but the first, the samples, the rate, the percentage, the
-/// first of `newest`, the times.
+/// The line is no wider than `columns`, if its shortest form fits. Where there is no room, parts
+/// are left out in this order: all of `newest` but the first, the samples, the rate, the
+/// percentage, the first of `newest`, the times.
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};

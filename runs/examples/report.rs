@@ -1,4 +1,5 @@
-//! Writes a report of the runs in a `log_dir`: `cargo run -p logcore-runs --features report --example report LOG_DIR PAGE`.
+//! Writes a report of the runs in a `log_dir`:
+//! `cargo run -p logcore-runs --features report --example report LOG_DIR PAGE`.
 
 use std::env;
 use std::error::Error;

@@ -337,7 +337,8 @@ pub(crate) struct CurveSet {
     /// Number of curves that are not held.
     pub(crate) left_out: u64,
     rank: u32,
-    /// Places of the current rank's curves, by logger and name; `None` for a curve that is not held.
+    /// Places of the current rank's curves, by logger and name; `None` for a curve that is not
+    /// held.
     places: HashMap<String, HashMap<String, Option<usize>>>,
     /// Places of the values of the last row. The next row is most often like that one.
     last_places: Vec<Option<usize>>,

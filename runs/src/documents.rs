@@ -35,8 +35,8 @@ impl StoredRun {
         })
     }
 
-    /// Reads `summary.json`: for each logger that has ended, how it ended, and the statistics of its
-    /// metrics. A run without the file has none.
+    /// Reads `summary.json`: for each logger that has ended, how it ended, and the statistics of
+    /// its metrics. A run without the file has none.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

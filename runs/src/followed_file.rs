@@ -78,8 +78,8 @@ impl FollowedFile {
         self.read_new_lines(None, &mut use_line)
     }
 
-    /// Gives lines to `use_line` as [`read_lines`](Self::read_lines) does, until a moment. The rest comes
-    /// with the next reading.
+    /// Gives lines to `use_line` as [`read_lines`](Self::read_lines) does, until a moment. The rest
+    /// comes with the next reading.
     ///
     /// ```
     /// use logcore_runs::FollowedFile;
@@ -120,8 +120,8 @@ impl FollowedFile {
         true
     }
 
-    /// Returns why the file is not read, if there is something of its name: a link, a pipe, a file of
-    /// another user.
+    /// Returns why the file is not read, if there is something of its name: a link, a pipe, a file
+    /// of another user.
     ///
     /// ```
     /// use logcore_runs::FollowedFile;

@@ -114,8 +114,9 @@ impl Iterator for Rows {
     }
 }
 
-/// The lines that are left out because they are no rows; returned by [`Rows::left_out`]. A line that
-/// a kill has torn, or of which a file system has lost a part, is none. The `Display` is for people.
+/// The lines that are left out because they are no rows; returned by [`Rows::left_out`]. A line
+/// that a kill has torn, or of which a file system has lost a part, is none. The `Display` is for
+/// people.
 ///
 /// ```
 /// assert!(logcore_runs::LeftOutLines::default().is_empty());

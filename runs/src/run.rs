@@ -100,8 +100,8 @@ impl StoredRun {
         Ok(files)
     }
 
-    /// Returns the text files, by rank. Of several of one rank, `training.log` counts, else the first
-    /// one by name.
+    /// Returns the text files, by rank. Of several of one rank, `training.log` counts, else the
+    /// first one by name.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -75,8 +75,8 @@ impl ServerCheck {
         &self.0.warnings
     }
 
-    /// Asks the server who the owner of the key is. Waits for at most `timeout`, and sends nothing of
-    /// a run.
+    /// Asks the server who the owner of the key is. Waits for at most `timeout`, and sends nothing
+    /// of a run.
     #[must_use]
     pub fn ask(&self, timeout: Duration) -> ServerAnswer {
         let mut server = self.0.server.clone();

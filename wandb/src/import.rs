@@ -73,8 +73,8 @@ pub struct LoggedRun {
     pub damage: Option<String>,
 }
 
-/// Reads a log from its begin to its end, and passes each row and each piece of output on. Nothing in
-/// the log leads to another file, and no record is longer than 64 MiB.
+/// Reads a log from its begin to its end, and passes each row and each piece of output on. Nothing
+/// in the log leads to another file, and no record is longer than 64 MiB.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();

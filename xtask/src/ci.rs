@@ -36,8 +36,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !after_test {
         steps.run("tests", || test::run(&[]))?;
     }
-    // Most steps leave a core idle for a while. Those of the second lane have target folders of their
-    // own, so that no build waits for another.
+    // Most steps leave a core idle for a while. Those of the second lane have target folders of
+    // their own, so that no build waits for another.
     let second_lane = thread::Builder::new().name("second lane".to_owned());
     let second_lane = second_lane.spawn(run_second_lane).context("start a thread")?;
     let passed = run_first_lane(&mut steps);

@@ -1,5 +1,5 @@
-//! Checks that each feature links its plugins, that the layers hold, and that picks of features stay
-//! small.
+//! Checks that each feature links its plugins, that the layers hold, and that picks of features
+//! stay small.
 
 use std::collections::BTreeSet;
 

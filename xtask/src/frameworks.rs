@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     candle::check()
 }
 
-/// Builds the program that allocates a tensor with candle on a GPU, which needs nvcc, and returns its
-/// path.
+/// Builds the program that allocates a tensor with candle on a GPU, which needs nvcc, and returns
+/// its path.
 pub(crate) fn build_known_tensor() -> Result<PathBuf> {
     let arguments = [
         "build",

@@ -95,8 +95,8 @@ fn without_other_paths(text: &str) -> Result<String> {
     Ok(kept)
 }
 
-/// Removes the rules for what uPlot does not show here: a legend, a title, and points at the cursor.
-/// Its font is that of the page.
+/// Removes the rules for what uPlot does not show here: a legend, a title, and points at the
+/// cursor. Its font is that of the page.
 fn without_unused_rules(text: &str) -> String {
     let is_unused = |rule: &&str| {
         [

@@ -13,8 +13,8 @@ use burn_train::checkpoint::Checkpoint;
 ///
 /// `directory` is that of the training, and the checkpoints are those of
 /// `with_default_checkpointers`. A process that is killed while burn writes a checkpoint leaves a
-/// part of one. So this function reads the model, the optimizer and the learning rate scheduler, and
-/// takes an epoch only if all three are whole.
+/// part of one. So this function reads the model, the optimizer and the learning rate scheduler,
+/// and takes an epoch only if all three are whole.
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();

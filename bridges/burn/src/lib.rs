@@ -23,8 +23,8 @@ use self::renderer::RunRenderer;
 /// stopping and `.summary()` work as before. Metrics are for
 /// [`metrics`](SupervisedTraining::metrics), as without this crate.
 ///
-/// Call this function after `with_interrupter`, because the interrupter that the training has now is
-/// the one that a stop of the logger triggers.
+/// Call this function after `with_interrupter`, because the interrupter that the training has now
+/// is the one that a stop of the logger triggers.
 ///
 /// burn's line for each iteration is left out
 /// ([`add_directives`](UnifiedLogger::add_directives)), because the bars show the iterations.

@@ -6,8 +6,8 @@ use burn_core::tensor::Device;
 /// use, `memory/gpu_reserved_gb` what burn has taken from the driver (GB = 1e9 bytes).
 ///
 /// burn manages pages of its own, past the driver's pool, so that only burn knows its live tensors.
-/// It answers for the whole device, from any thread. `ordinal` is CUDA's number of the device, as in
-/// `Device::cuda(ordinal)`. A device without a report, such as a processor, adds nothing.
+/// It answers for the whole device, from any thread. `ordinal` is CUDA's number of the device, as
+/// in `Device::cuda(ordinal)`. A device without a report, such as a processor, adds nothing.
 ///
 /// [`attach`](crate::attach) logs the memory once a second while it trains. burn submits its queued
 /// work before it answers, and waits for no GPU.

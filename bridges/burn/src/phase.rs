@@ -1,5 +1,5 @@
-//! The phase of burn's reporting thread. A phase of the logger belongs to its thread, and a renderer
-//! moves between threads, so that the renderer cannot hold one.
+//! The phase of burn's reporting thread. A phase of the logger belongs to its thread, and a
+//! renderer moves between threads, so that the renderer cannot hold one.
 
 use std::cell::RefCell;
 

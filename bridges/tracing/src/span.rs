@@ -37,7 +37,8 @@ const MAX_SPAN_FIELDS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct SpanFields {
     path: Box<str>,
-    /// A further value may come at any time, from any thread. No lock, which a fork could find held.
+    /// A further value may come at any time, from any thread. No lock, which a fork could find
+    /// held.
     own: ArcSwap<FieldList>,
     parent: Option<Arc<SpanFields>>,
 }

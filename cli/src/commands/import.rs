@@ -64,8 +64,8 @@ struct Imports {
 }
 
 impl Imports {
-    /// Adds what became of a source: a run, unless there is nothing in the source, and `false` if the
-    /// run is only a part.
+    /// Adds what became of a source: a run, unless there is nothing in the source, and `false` if
+    /// the run is only a part.
     fn add(&mut self, path: &Path, result: Result<(Option<ImportedRun>, bool)>, output: &mut Output) {
         match result {
             Ok((run, is_whole)) => {

@@ -58,8 +58,8 @@ pub(super) fn run(arguments: &ListArguments, log_dir: &Path, output: &mut Output
     Ok(Outcome::Done)
 }
 
-/// Reads runs on several threads: of a thousand runs on a disk that is not cached, most of the time is
-/// spent waiting.
+/// Reads runs on several threads: of a thousand runs on a disk that is not cached, most of the time
+/// is spent waiting.
 pub(super) fn read_all(runs: &[StoredRun], has_rows: bool) -> Vec<RunEntry> {
     let chunk = runs.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {
@@ -123,8 +123,8 @@ fn title(column: &RunColumn, is_asked: bool) -> String {
     }
 }
 
-/// Chooses columns: the usual ones, the metrics that most runs have, and the hyper-parameters in which
-/// the runs differ.
+/// Chooses columns: the usual ones, the metrics that most runs have, and the hyper-parameters in
+/// which the runs differ.
 fn choose(entries: &[RunEntry]) -> Result<Vec<RunColumn>> {
     let mut metrics: BTreeMap<&str, usize> = BTreeMap::new();
     let mut parameters: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();

@@ -166,7 +166,8 @@ fn header(records: &Records, path: &Path, notes: &mut Vec<String>) -> Result<Vec
     Ok(columns)
 }
 
-/// Returns the metric in the name of a file that TensorBoard has exported: `run-x-tag-train_loss.csv`.
+/// Returns the metric in the name of a file that TensorBoard has exported:
+/// `run-x-tag-train_loss.csv`.
 fn tag_of(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_str()?;
     let (_, tag) = stem.rsplit_once("-tag-")?;

@@ -485,7 +485,8 @@ pub(crate) struct RowNames {
 
 #[cfg(any(feature = "sync", feature = "tensorboard"))]
 impl RowNames {
-    /// Returns the name in rows: [`row_name`], with a number behind if another name has that already.
+    /// Returns the name in rows: [`row_name`], with a number behind if another name has that
+    /// already.
     pub(crate) fn name_of(&mut self, source: &str) -> &str {
         let taken = &mut self.taken;
         if !self.by_source.contains_key(source) {

@@ -241,8 +241,8 @@ impl From<&LogConfig> for LogConfig {
     }
 }
 
-/// Refuses `inf` and `nan` in the rules of a TOML file. TOML has no null, and the table of JSON has one
-/// in the place of each, which would pass for a field that is not there.
+/// Refuses `inf` and `nan` in the rules of a TOML file. TOML has no null, and the table of JSON has
+/// one in the place of each, which would pass for a field that is not there.
 fn refuse_infinite(table: &Map<String, Value>) -> Result<(), ConfigError> {
     let rules = table.get(TABLES).and_then(Value::as_array).into_iter().flatten();
     for (at, rule) in rules.enumerate() {

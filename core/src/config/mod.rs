@@ -77,8 +77,8 @@ use crate::{ConfigError, Directives, Redaction, redacted, secret};
 pub struct LogConfig {
     /// Name of the logger. `a.b` and `a::b` lie under `a`. Default: `root`.
     pub name: String,
-    /// Folder of the runs, each of which has a folder of its own there; created if missing. Default:
-    /// `outputs/logs`.
+    /// Folder of the runs, each of which has a folder of its own there; created if missing.
+    /// Default: `outputs/logs`.
     pub log_dir: PathBuf,
     /// The run's folder in `log_dir`: `auto` for a new one, `<name>-<date>-<time>-<id>`; `flat` for
     /// `log_dir` itself; any other text for a folder of that name. Default: `auto`.
@@ -361,8 +361,8 @@ impl LogConfig {
         }
     }
 
-    /// Returns the hyper-parameters as outputs may show them: without the values of secret names and
-    /// without matches of `redact`.
+    /// Returns the hyper-parameters as outputs may show them: without the values of secret names
+    /// and without matches of `redact`.
     ///
     /// ```
     /// use logcore::LogConfig;
@@ -678,8 +678,8 @@ fn parse_moment(text: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// Parses a time with its offset. The last day of the year 9999, which stands for "never", is beyond
-/// the greatest timestamp, and read as that one.
+/// Parses a time with its offset. The last day of the year 9999, which stands for "never", is
+/// beyond the greatest timestamp, and read as that one.
 fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
     text.parse().ok().or_else(|| {
         let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;

@@ -33,8 +33,8 @@ use crate::escape::EscapingFormatter;
 /// assert_eq!(error.reason(), "disk full");
 /// assert!(error.kind().is_disk_full());
 /// ```
-// Boxed, so that the results of the calls of a line fit into a register. Measured: 45 instructions a
-// line.
+// Boxed, so that the results of the calls of a line fit into a register. Measured: 45 instructions
+// a line.
 pub struct SinkError(Box<ErrorParts>);
 
 impl SinkError {

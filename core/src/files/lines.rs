@@ -51,8 +51,8 @@ pub struct LineError {
     pub path: PathBuf,
     /// Number of the line, from 1; 0 if the file cannot be opened.
     pub line: u64,
-    /// Error of the system; [`io::ErrorKind::FileTooLarge`] for a line of more than 64 MiB, which no
-    /// record or row is.
+    /// Error of the system; [`io::ErrorKind::FileTooLarge`] for a line of more than 64 MiB, which
+    /// no record or row is.
     pub error: io::Error,
 }
 

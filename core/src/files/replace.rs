@@ -138,8 +138,8 @@ impl Drop for Replacement {
     }
 }
 
-/// The temporary files of this process, once somebody wants to know them. A process that forks keeps
-/// no such list: its child might wait for the lock.
+/// The temporary files of this process, once somebody wants to know them. A process that forks
+/// keeps no such list: its child might wait for the lock.
 static UNFINISHED: OnceLock<Mutex<BTreeSet<PathBuf>>> = OnceLock::new();
 
 /// Keeps a list of the replacements that are not finished, from now on, for

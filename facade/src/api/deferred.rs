@@ -1,4 +1,5 @@
-//! The parts of the expansion of [`info!`](crate::info) and its siblings. No interface for programs.
+//! The parts of the expansion of [`info!`](crate::info) and its siblings. No interface for
+//! programs.
 
 use std::fmt::Arguments;
 use std::panic::Location;

@@ -744,8 +744,9 @@ impl UnifiedLogger {
     }
 
     /// Returns `true` while a rule of the config finds the values of a metric bad, so that the
-    /// program can leave out a step or go back. The answer may be some milliseconds late. A child of
-    /// a fork that logs by the logger of its parent is told `false`: the parent looks at the values.
+    /// program can leave out a step or go back. The answer may be some milliseconds late. A child
+    /// of a fork that logs by the logger of its parent is told `false`: the parent looks at the
+    /// values.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

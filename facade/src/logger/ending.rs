@@ -73,8 +73,8 @@ impl LoggerInner {
         reports.collect()
     }
 
-    /// Waits until the rules have seen the values of loggers that are about to end, and what they find
-    /// is told: a program that meets a NaN often ends at once.
+    /// Waits until the rules have seen the values of loggers that are about to end, and what they
+    /// find is told: a program that meets a NaN often ends at once.
     #[cfg(feature = "health")]
     fn await_findings<'a>(loggers: impl IntoIterator<Item = &'a Self>, deadline: Deadline) {
         // A sink that hangs must leave time for the end.

@@ -358,8 +358,8 @@ impl LoggerInner {
         }
     }
 
-    /// Logs a line from a thread that must not wait: it is a notice if the ring is congested, because a
-    /// sink that hangs would hold up the thread for good.
+    /// Logs a line from a thread that must not wait: it is a notice if the ring is congested,
+    /// because a sink that hangs would hold up the thread for good.
     pub(crate) fn log_without_waiting(&self, level: log::Level, text: &str) {
         if self.producer().is_congested() {
             print_notice(&format!("line {text}"), text);

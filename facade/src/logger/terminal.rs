@@ -27,8 +27,8 @@ pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Prints the closing summary of a run after all lines of a logger, where the lines went. Made before
-/// the sinks are released.
+/// Prints the closing summary of a run after all lines of a logger, where the lines went. Made
+/// before the sinks are released.
 pub(crate) struct SummaryPrinter {
     #[cfg(feature = "console")]
     printer: logcore_console::ConsolePrinter,

@@ -1,7 +1,7 @@
 //! Delivers what killed processes have left, before anything new is written there.
 //!
-//! Each rank recovers its own files. The first rank also recovers the files that no rank of this run
-//! has.
+//! Each rank recovers its own files. The first rank also recovers the files that no rank of this
+//! run has.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,7 +14,8 @@ use crate::run::note_killed;
 
 /// Delivers what killed runs have left in the `log_dir` of a config and in the folders of its runs.
 ///
-/// The process `gone` has just ended, and may close its files a moment after its threads have ended.
+/// The process `gone` has just ended, and may close its files a moment after its threads have
+/// ended.
 pub(crate) fn deliver_killed(config: &LogConfig, gone: Option<u64>) {
     let is_closing = |pid: u64| Some(pid) == gone;
     deliver(config, gone, &is_closing, CLOSE_TIMEOUT);
@@ -32,8 +33,8 @@ pub(crate) fn deliver_killed_in(dir: &Path, config: &LogConfig) {
     deliver(&config, None, &is_being_delivered, DELIVERY_TIMEOUT);
 }
 
-/// Delivers the rings in a `log_dir`. A ring of this rank that another process has is tried again for
-/// a while, if `is_ending` says so of the process that made the ring.
+/// Delivers the rings in a `log_dir`. A ring of this rank that another process has is tried again
+/// for a while, if `is_ending` says so of the process that made the ring.
 fn deliver(config: &LogConfig, gone: Option<u64>, is_ending: &dyn Fn(u64) -> bool, timeout: Duration) {
     let folder = canonical(&config.log_dir);
     let (ranks, files) = (Ranks::from_config(config), FileRank::from_config(config));
@@ -75,8 +76,8 @@ fn canonical(folder: &Path) -> PathBuf {
 /// A process closes its files within this time after its end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The ring of a killed process is delivered within this time, unless it has thousands of loggers or
-/// the disk hangs.
+/// The ring of a killed process is delivered within this time, unless it has thousands of loggers
+/// or the disk hangs.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two looks at a process that is ending.

@@ -185,7 +185,8 @@ fn finish_locked(mut open: MutexGuard<'_, ProcessState>, logger: &Arc<LoggerInne
     }
     let mut state = state();
     state.finishing -= 1;
-    // After the end of the run: if the process is killed before, its ring shows the run to the next.
+    // After the end of the run: if the process is killed before, its ring shows the run to the
+    // next.
     state.end_unused_pipeline();
     report
 }

@@ -18,8 +18,8 @@ pub(crate) struct RoutingTable {
     chunks: Vec<Arc<RouteChunk>>,
     /// Targets that directives name, the longest first.
     directed: Arc<Vec<DirectedTarget>>,
-    /// The logger that takes what no name, no thread and no directive claims: `root`, else the first
-    /// that was set up.
+    /// The logger that takes what no name, no thread and no directive claims: `root`, else the
+    /// first that was set up.
     fallback: Option<Arc<LoggerInner>>,
     /// The last logger, after its end.
     ended: Option<Arc<EndedLogger>>,

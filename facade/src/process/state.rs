@@ -229,8 +229,8 @@ impl ProcessState {
             }
         };
         self.name_ring(&run, &config, &mut sinks);
-        // `run.json` comes after the entry of the ring: whoever delivers the ring of a killed process
-        // finds the run, and notes its end.
+        // `run.json` comes after the entry of the ring: whoever delivers the ring of a killed
+        // process finds the run, and notes its end.
         self.runs.open(entry, &config, [&*config.name]);
         logger.configure(config, &run, sinks, probes, !self.shared.is_empty())?;
         self.runs.join(&run, &logger);

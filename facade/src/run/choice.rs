@@ -300,8 +300,8 @@ enum NotResumed {
     Unreadable(io::Error),
 }
 
-/// Delivers what a run has left, takes the lock that this rank has on the run, and reads what the run
-/// has so far.
+/// Delivers what a run has left, takes the lock that this rank has on the run, and reads what the
+/// run has so far.
 fn go_on(dir: PathBuf, config: &LogConfig) -> Result<ChosenRun, NotResumed> {
     let rank = Ranks::from_config(config).rank;
     let path = RunManifest::lock_path(&dir, rank);
@@ -317,7 +317,8 @@ fn go_on(dir: PathBuf, config: &LogConfig) -> Result<ChosenRun, NotResumed> {
         }
         let lock = match ProcessLock::acquire(&path) {
             Ok(Some(lock)) => Some(lock),
-            // Readers have the lock for a moment, and so has a recovery that notes the end of the run.
+            // Readers have the lock for a moment, and so has a recovery that notes the end of the
+            // run.
             Ok(None) if since.elapsed() < NOTE_TIMEOUT => continue,
             Ok(None) => return Err(NotResumed::Live),
             // Without locks, the written state has to do.
@@ -338,8 +339,8 @@ fn go_on(dir: PathBuf, config: &LogConfig) -> Result<ChosenRun, NotResumed> {
         let ended = heard.map_or(started, seconds).max(started);
         manifest.end(RunState::Killed, KILLED, ended);
         if rank == 0 {
-            // Other ranks must not take part in the attempt that has ended. `RunRecord::begin` writes
-            // the file again, and reports an error.
+            // Other ranks must not take part in the attempt that has ended. `RunRecord::begin`
+            // writes the file again, and reports an error.
             let _ = manifest.write(&dir);
         }
     }

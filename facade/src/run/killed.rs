@@ -22,8 +22,8 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
         return;
     }
     links::clean_up_beside(killed.folder);
-    // Before the file is read, so that no process begins an attempt in between. A shared lock: readers
-    // have one, too, and take only the lock of a process for a sign of life.
+    // Before the file is read, so that no process begins an attempt in between. A shared lock:
+    // readers have one, too, and take only the lock of a process for a sign of life.
     let lock = files::open_no_follow(&killed.folder.join(LOCK));
     let is_live = |error| matches!(error, TryLockError::WouldBlock);
     if lock
@@ -62,10 +62,10 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     }
 }
 
-/// Returns the last step of a process that was killed after all its loggers had ended; the ring tells
-/// the steps of open loggers. A `summary.json` from before the newest attempt is another attempt's, and
-/// one with a killed logger can have entries of earlier attempts. A logger that a signal has ended may
-/// have taken a few rows after its summary: they are the last ones.
+/// Returns the last step of a process that was killed after all its loggers had ended; the ring
+/// tells the steps of open loggers. A `summary.json` from before the newest attempt is another
+/// attempt's, and one with a killed logger can have entries of earlier attempts. A logger that a
+/// signal has ended may have taken a few rows after its summary: they are the last ones.
 fn last_step_of_ended(folder: &Path, manifest: &Value) -> Option<u64> {
     let path = folder.join(SUMMARY);
     let written = path.symlink_metadata().ok()?.modified().ok()?;
@@ -141,8 +141,8 @@ const ROWS: &str = "metrics.jsonl";
 const LAST_ROWS: u64 = 64 << 10;
 /// The file that rank 0 of a live run holds a lock on.
 const LOCK: &str = ".lock";
-/// Most bytes of a file that is read. A manifest of 10,000 attempts has about 2 MB, and so has a summary
-/// of 5,000 loggers.
+/// Most bytes of a file that is read. A manifest of 10,000 attempts has about 2 MB, and so has a
+/// summary of 5,000 loggers.
 const MAX_BYTES: u64 = 16 << 20;
 /// The seconds of the run by their use, in an attempt.
 const LEDGER: &str = "ledger";

@@ -20,13 +20,15 @@ mod writing {
     /// Most time that the end of a run waits for its page. A run of a million rows takes less.
     const MOST_TIME: Duration = Duration::from_secs(10);
 
-    /// Least time, also behind the deadline: a healthy disk takes the page of a short run within it.
+    /// Least time, also behind the deadline: a healthy disk takes the page of a short run within
+    /// it.
     const LEAST_TIME: Duration = Duration::from_millis(200);
 
-    /// Writes the page of a run that has ended. Returns the path, or `None` if there is no page, which
-    /// a notice tells.
+    /// Writes the page of a run that has ended. Returns the path, or `None` if there is no page,
+    /// which a notice tells.
     ///
-    /// A thread of its own reads and writes: a frozen disk must not stop the thread that ends the run.
+    /// A thread of its own reads and writes: a frozen disk must not stop the thread that ends the
+    /// run.
     pub(in crate::run) fn write(run: &RunInfo, deadline: Deadline) -> Option<PathBuf> {
         let path = run.dir().join(FILE);
         let (info, target) = (run.clone(), path.clone());

@@ -1,8 +1,8 @@
 //! The run that the ranks of one launch share.
 //!
-//! Rank 0 chooses the run and publishes it in `log_dir/.logcore/launch-<hash>`; the other ranks wait
-//! for that. The hash is of facts that all ranks of a launch know and no other launch has. With
-//! `run_id`, all ranks know the folder, and none waits.
+//! Rank 0 chooses the run and publishes it in `log_dir/.logcore/launch-<hash>`; the other ranks
+//! wait for that. The hash is of facts that all ranks of a launch know and no other launch has.
+//! With `run_id`, all ranks know the folder, and none waits.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,8 +36,8 @@ struct PublishedRun {
 
 impl Launch {
     /// Returns the launch that started this process, if its ranks meet at a file: a run of one
-    /// process, or with a folder that all ranks know, needs none. `number` counts the runs that this
-    /// process has opened in the `log_dir`.
+    /// process, or with a folder that all ranks know, needs none. `number` counts the runs that
+    /// this process has opened in the `log_dir`.
     pub(super) fn of_process(config: &LogConfig, choice: &RunChoice, number: u32) -> Option<Self> {
         if choice.run == FLAT || choice.run_id.is_some() {
             return None;
@@ -65,8 +65,8 @@ impl Launch {
 
     /// Removes the file of an earlier launch with the same facts, before rank 0 chooses the run.
     pub(super) fn withdraw(&self) {
-        // A link in the place of the folder would lead out of the `log_dir`. A file that stays names a
-        // run that has ended, which no rank takes.
+        // A link in the place of the folder would lead out of the `log_dir`. A file that stays
+        // names a run that has ended, which no rank takes.
         if !self.file.parent().is_some_and(Path::is_symlink) {
             let _ = fs::remove_file(&self.file);
         }
@@ -153,8 +153,8 @@ impl Launch {
     }
 }
 
-/// Returns the run in a folder that all ranks know without rank 0, for a rank above 0: with `run_id`
-/// or without folders. Rank 0 may come before or after this rank.
+/// Returns the run in a folder that all ranks know without rank 0, for a rank above 0: with
+/// `run_id` or without folders. Rank 0 may come before or after this rank.
 pub(super) fn follow_known(config: &LogConfig, choice: &RunChoice) -> ChosenRun {
     let dir = match (choice.run.as_str(), &choice.run_id) {
         (FLAT, _) => config.log_dir.clone(),

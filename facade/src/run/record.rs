@@ -22,7 +22,8 @@ pub(super) struct RunRecord {
     begun: Instant,
 }
 
-/// Time for which an earlier process of this rank, which is ending, may hold the lock beside this one.
+/// Time for which an earlier process of this rank, which is ending, may hold the lock beside this
+/// one.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An earlier run that this process goes on with: the content of `run.json`, and the lock.
@@ -119,8 +120,8 @@ impl RunRecord {
         }
     }
 
-    /// Takes the lock if this process does not hold it: another one had it at the first try, such as a
-    /// reader, or the folder was removed or moved, and a sink has made it again.
+    /// Takes the lock if this process does not hold it: another one had it at the first try, such
+    /// as a reader, or the folder was removed or moved, and a sink has made it again.
     pub(super) fn hold(&mut self) {
         // The first try has reported an error.
         let _ = self.take_lock();
@@ -148,8 +149,8 @@ impl RunRecord {
         if self.rank != 0 || is_written || self.is_superseded() {
             return;
         }
-        // A folder that was made again must not look like that of a killed run, which another process
-        // may go on with or delete.
+        // A folder that was made again must not look like that of a killed run, which another
+        // process may go on with or delete.
         let _ = self.take_lock();
         match self.manifest.write(self.info.dir()) {
             Ok(()) => self.written = Some(self.manifest.clone()),
@@ -203,8 +204,8 @@ impl RunRecord {
         self.lock.as_ref().is_some_and(|lock| lock.is_at(&path))
     }
 
-    /// Says once that another process of this rank lives, such as one that a restart of the launcher has
-    /// not ended. Returns `true` if it did.
+    /// Says once that another process of this rank lives, such as one that a restart of the
+    /// launcher has not ended. Returns `true` if it did.
     fn report_twin(&self) -> bool {
         let path = RunManifest::lock_path(self.info.dir(), self.rank);
         let is_held = || {
@@ -217,7 +218,8 @@ impl RunRecord {
             return false;
         }
         let dir = self.info.dir();
-        // The recovery that has found the ring of the other process has said the same of the folder.
+        // The recovery that has found the ring of the other process has said the same of the
+        // folder.
         let folder = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         print_notice(
             &format!("shared folder {}", folder.display()),

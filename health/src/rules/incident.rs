@@ -118,8 +118,8 @@ impl Incident {
         &self.episode
     }
 
-    /// Returns `true` if there are no further rows: 200 have followed, the logger has ended, or there
-    /// was no room for more.
+    /// Returns `true` if there are no further rows: 200 have followed, the logger has ended, or
+    /// there was no room for more.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete
@@ -352,9 +352,9 @@ fn give_name(folder: &Folder, temporary: &Path, episode: &Episode, rank: u32, at
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Returns the name of an incident's file: `<step>-<rule>.json`, of the characters `a-z0-9_-`. Ranks
-/// above 0 have theirs in the name, and so have later attempts, which may come to the same step
-/// again.
+/// Returns the name of an incident's file: `<step>-<rule>.json`, of the characters `a-z0-9_-`.
+/// Ranks above 0 have theirs in the name, and so have later attempts, which may come to the same
+/// step again.
 fn file_name(step: Option<u64>, rule: &str, rank: u32, attempt: u32, number: usize) -> String {
     let mut name = step.map_or_else(|| "start".to_owned(), |step| step.to_string());
     name.push('-');

@@ -20,14 +20,14 @@ use super::watch::{Change, Watch};
 /// Bytes of the incidents that wait to be written.
 const MAX_IN_FLIGHT: usize = 3 << 20;
 
-/// Most values of a step whose last finite ones are looked for in the rows: thousands of metrics may
-/// be NaN at once, and each look may pass all rows.
+/// Most values of a step whose last finite ones are looked for in the rows: thousands of metrics
+/// may be NaN at once, and each look may pass all rows.
 const MAX_LOOKS_BACK: usize = 100;
 
 /// Looks at each value of a logger, on the writer's thread, and sends what the rules find.
 ///
-/// A rule speaks once a step, about the metrics that have come by then. A metric that turns bad in a
-/// later call for the step is in the incident, and is told at the next step at which it is bad.
+/// A rule speaks once a step, about the metrics that have come by then. A metric that turns bad in
+/// a later call for the step is in the incident, and is told at the next step at which it is bad.
 ///
 /// With an empty list of rules one is on: each metric that is no finite number is told by a line at
 /// level WARN.
@@ -349,7 +349,8 @@ impl RuleSink {
                     }
                     let at = self.began.iter().position(|held| held.rule == rule);
                     if let Some(at) = at.filter(|at| self.began[*at].is_sent) {
-                        // One line a rule and step: the next step at which the metric is bad tells it.
+                        // One line a rule and step: the next step at which the metric is bad tells
+                        // it.
                         if is_new {
                             self.began[at].episode.add(name, value, usual, Some(step));
                         }

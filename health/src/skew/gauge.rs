@@ -14,8 +14,8 @@ const LONGEST_WORK: f64 = 2.0;
 ///
 /// The time of a step beside its wait for data counts at most twice the average: a rank that waits
 /// once for another, which evaluates or saves, does not become a slow one. Waits for data come in
-/// bursts by nature, and count whole. The time in an [exchange](super::is_exchange) with other ranks
-/// counts for the pace alone: a rank that waits there is not slow.
+/// bursts by nature, and count whole. The time in an [exchange](super::is_exchange) with other
+/// ranks counts for the pace alone: a rank that waits there is not slow.
 ///
 /// ```
 /// use std::time::Duration;

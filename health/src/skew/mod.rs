@@ -9,11 +9,12 @@
 //! - A rank that **waits for data** spends a larger share of the step in the phase `data` than the
 //!   median rank. Always seen, if the program has this phase (`logger.data` makes it).
 //! - A rank that **computes longer** is seen if the program gives the collective a phase of its own
-//!   whose name [says so](is_exchange), such as `phase("allreduce")`: the time of a step in the slot
-//!   is then what the rank does itself, and the rank for which the others wait, which is the one
-//!   with the least time in that phase, has the longest. Otherwise the time of a step includes the
-//!   wait for the others, and is the same for all; nothing is said then. The times alone do not tell
-//!   which phase waits: a rank that ends one phase early looks like a rank for which others wait.
+//!   whose name [says so](is_exchange), such as `phase("allreduce")`: the time of a step in the
+//!   slot is then what the rank does itself, and the rank for which the others wait, which is the
+//!   one with the least time in that phase, has the longest. Otherwise the time of a step includes
+//!   the wait for the others, and is the same for all; nothing is said then. The times alone do not
+//!   tell which phase waits: a rank that ends one phase early looks like a rank for which others
+//!   wait.
 //! - Ranks that do not wait for each other (asynchronous training, local steps) have times of their
 //!   own, and both causes are seen.
 //!

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 /// Lends an empty buffer. After the first calls of a thread nothing is allocated.
 ///
-/// A `Display` that logs while it is being formatted gets a buffer of its own, as does a thread that
-/// is ending, whose locals are gone.
+/// A `Display` that logs while it is being formatted gets a buffer of its own, as does a thread
+/// that is ending, whose locals are gone.
 #[inline]
 pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();

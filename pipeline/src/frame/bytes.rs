@@ -158,8 +158,8 @@ fn append_short(out: &mut Vec<u8>, text: &[u8]) -> bool {
     true
 }
 
-/// Copies the first `N` bytes of a text and the last `N`, which are all of it if it is no longer than
-/// twice that. Returns `false` if the text is shorter than `N`.
+/// Copies the first `N` bytes of a text and the last `N`, which are all of it if it is no longer
+/// than twice that. Returns `false` if the text is shorter than `N`.
 #[inline]
 fn copy_ends<const N: usize>(room: &mut [u8], text: &[u8]) -> bool {
     let (Some(first), Some(last)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) else {

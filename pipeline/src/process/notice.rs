@@ -94,8 +94,8 @@ pub fn redact_in_notices(redaction: &Arc<Redaction>) {
 }
 
 /// Writes `logcore: <text>` to stderr, at most once a minute for each `kind`, and waits up to 50 ms
-/// for the line to be written. Where the system has no thread left, the line is written by this one.
-/// Returns `true` unless the minute of the last notice of this kind has
+/// for the line to be written. Where the system has no thread left, the line is written by this
+/// one. Returns `true` unless the minute of the last notice of this kind has
 /// not passed.
 ///
 /// If stderr is closed the notice is lost, and the run continues.
@@ -168,8 +168,8 @@ fn settle_notices(timeout: Duration) {
     }
 }
 
-/// Waits at the end of the process until all notices are written, for at most `timeout`. A stream that
-/// seemed to be stuck gets another chance: on a busy machine its thread may just be late.
+/// Waits at the end of the process until all notices are written, for at most `timeout`. A stream
+/// that seemed to be stuck gets another chance: on a busy machine its thread may just be late.
 pub(crate) fn settle_last_notices(timeout: Duration) {
     lock(&QUEUE.get().state).is_stuck = false;
     settle_notices(timeout);

@@ -33,8 +33,8 @@ pub struct ProcessLock {
 }
 
 impl ProcessLock {
-    /// Takes the lock on a file, which is created if it is missing. Returns `None` if a live process
-    /// holds the lock, or has just removed the file.
+    /// Takes the lock on a file, which is created if it is missing. Returns `None` if a live
+    /// process holds the lock, or has just removed the file.
     ///
     /// # Errors
     ///
@@ -55,8 +55,8 @@ impl ProcessLock {
         }))
     }
 
-    /// Returns `true` if the path leads to the file of this lock: others may remove or move the file,
-    /// or its folder.
+    /// Returns `true` if the path leads to the file of this lock: others may remove or move the
+    /// file, or its folder.
     #[must_use]
     pub fn is_at(&self, path: &Path) -> bool {
         self.file

@@ -156,8 +156,8 @@ mod imp {
                 let (mut forwarding, mut pipe) = (forwarding, pipe);
                 loop {
                     respond_to_all(&signals, forwarding, &mut pipe, work);
-                    // The program has closed all descriptors, as daemons do. Their numbers may belong to
-                    // other files by now.
+                    // The program has closed all descriptors, as daemons do. Their numbers may
+                    // belong to other files by now.
                     mem::forget(pipe);
                     (forwarding, pipe) = match prepare(&signals) {
                         Ok(prepared) => prepared,
@@ -170,8 +170,8 @@ mod imp {
         Ok(())
     }
 
-    /// Responds to the signals that come through the pipe, until the program has closed the pipe. A byte
-    /// of a file that has got its number since is no signal.
+    /// Responds to the signals that come through the pipe, until the program has closed the pipe. A
+    /// byte of a file that has got its number since is no signal.
     fn respond_to_all(signals: &[Signal], forwarding: &SignalForwarding, pipe: &mut PipeReader, work: SignalWork) {
         let mut number = [0];
         while pipe.read_exact(&mut number).is_ok() && forwarding.is_end_of_pipe(pipe.as_raw_fd()) {

@@ -27,10 +27,10 @@ pub struct Recovered {
     pub problems: Vec<String>,
 }
 
-/// The end of a killed process, as far as one of its log directories is concerned. A recovery passes
-/// it on after everything is delivered, and before the ring is removed: if the recovery itself is
-/// killed, the next one passes it on again. A process without a ring may still be about to end by
-/// itself.
+/// The end of a killed process, as far as one of its log directories is concerned. A recovery
+/// passes it on after everything is delivered, and before the ring is removed: if the recovery
+/// itself is killed, the next one passes it on again. A process without a ring may still be about
+/// to end by itself.
 ///
 /// ```
 /// use logcore::FileRank;

@@ -35,9 +35,9 @@ use crate::writer::dispatch::Dispatcher;
 /// Recovery may itself be killed and repeated. Rings of live processes are skipped.
 ///
 /// `folder` is the folder of a run, or holds the folders of runs. The sinks of this program deliver
-/// a ring, into the log directories that the ring was made for: each of them has a name of the ring,
-/// and the ring contains their inodes. Copies of rings are skipped. So is the W&B log of a run whose
-/// W&B folder was elsewhere, unless the environment names that folder.
+/// a ring, into the log directories that the ring was made for: each of them has a name of the
+/// ring, and the ring contains their inodes. Copies of rings are skipped. So is the W&B log of a
+/// run whose W&B folder was elsewhere, unless the environment names that folder.
 ///
 /// `note_killed` learns of each log directory of a killed process.
 ///

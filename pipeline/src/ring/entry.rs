@@ -6,8 +6,8 @@
 //! hold thousands of run folders. A run whose folder is the root itself needs no entry.
 //!
 //! An entry is made before the name and removed after the name, so a killed process leaves no name
-//! without an entry. The process holds a lock on the entry until the name is there: an entry without
-//! a lock and without a name belongs to no live process.
+//! without an entry. The process holds a lock on the entry until the name is there: an entry
+//! without a lock and without a name belongs to no live process.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -116,8 +116,8 @@ impl GuardedMapping {
         self.entry.state.load(Ordering::Relaxed) != ATTACHED
     }
 
-    /// Returns `true` if the mapping was detached after this position was reserved. While the mapping
-    /// is attached, nothing is known to be lost.
+    /// Returns `true` if the mapping was detached after this position was reserved. While the
+    /// mapping is attached, nothing is known to be lost.
     pub(crate) fn was_attached_at(&self, position: u64) -> bool {
         position < self.entry.detached_at.load(Ordering::Relaxed)
     }

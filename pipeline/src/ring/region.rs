@@ -158,8 +158,8 @@ impl Region {
         false
     }
 
-    /// Returns `true` if a frame reserved at `position` may have been lost with the file, because the
-    /// file failed after the reservation. The frame may lie on a page that is still there: the
+    /// Returns `true` if a frame reserved at `position` may have been lost with the file, because
+    /// the file failed after the reservation. The frame may lie on a page that is still there: the
     /// system puts zeros behind the end of a truncated file.
     #[cfg(target_os = "linux")]
     pub(crate) fn may_have_lost(&self, position: u64) -> bool {

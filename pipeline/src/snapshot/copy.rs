@@ -510,7 +510,8 @@ mod tests {
                 }
             });
             let copies = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                // The threads may share a core, so that a pause between the passes loses every frame.
+                // The threads may share a core, so that a pause between the passes loses every
+                // frame.
                 let until = Instant::now() + Duration::from_secs(20);
                 for copies in 0_u32.. {
                     let pause: fn() = if copies.is_multiple_of(2) {

@@ -40,8 +40,8 @@ pub enum ExportFormat {
     Csv,
     /// The form of `metrics.jsonl`, with every column in the first row.
     Jsonl,
-    /// Columns of doubles, compressed: a tenth of the bytes. Integers beyond 2^53 are rounded. A value
-    /// that is missing is null; NaN and the infinities are values.
+    /// Columns of doubles, compressed: a tenth of the bytes. Integers beyond 2^53 are rounded. A
+    /// value that is missing is null; NaN and the infinities are values.
     #[cfg(feature = "parquet")]
     Parquet,
 }
@@ -70,8 +70,8 @@ pub struct Exported {
 }
 
 impl StoredRun {
-    /// Writes the rows of a rank, of each step and logger those of the newest attempt. Several values
-    /// of one name at one step are reduced to the last one. Numbers keep all their digits.
+    /// Writes the rows of a rank, of each step and logger those of the newest attempt. Several
+    /// values of one name at one step are reduced to the last one. Numbers keep all their digits.
     ///
     /// The rows are read twice, the first time for the names of the columns: a metric that a live
     /// run logs for the first time meanwhile is left out.

@@ -1,7 +1,7 @@
 //! Rows as Parquet, after <https://parquet.apache.org/docs/file-format/>.
 //!
-//! A metric is an optional column of doubles, which [`BYTE_STREAM_SPLIT`](Encoding::BYTE_STREAM_SPLIT)
-//! lets the compression find alike.
+//! A metric is an optional column of doubles, which
+//! [`BYTE_STREAM_SPLIT`](Encoding::BYTE_STREAM_SPLIT) lets the compression find alike.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

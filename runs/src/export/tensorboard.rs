@@ -13,8 +13,8 @@ use crate::{Exported, RunError, StoredRun};
 
 impl StoredRun {
     /// Writes the rows of a rank as event files of TensorBoard into a new folder, with the
-    /// hyper-parameters and the status of the run. The first logger of the run has the folder, every
-    /// other one a folder within.
+    /// hyper-parameters and the status of the run. The first logger of the run has the folder,
+    /// every other one a folder within.
     ///
     /// The rows of a logger are in the order of their steps, because TensorBoard deletes what is
     /// behind the step of a later value. They are read twice, the first time for late rows: one
@@ -212,8 +212,8 @@ impl LoggerFiles {
         Ok(())
     }
 
-    /// Removes what a failure has left, so that the folder is empty for another try. Files that have
-    /// their names already stay.
+    /// Removes what a failure has left, so that the folder is empty for another try. Files that
+    /// have their names already stay.
     fn remove(&mut self) {
         for (folder, file) in std::mem::take(&mut self.files) {
             drop(file);

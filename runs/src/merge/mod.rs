@@ -199,7 +199,8 @@ pub struct MergedFile {
 }
 
 impl MergedFile {
-    /// Returns what was skipped: foreign lines, and lines that are incomplete. `None` if nothing was.
+    /// Returns what was skipped: foreign lines, and lines that are incomplete. `None` if nothing
+    /// was.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

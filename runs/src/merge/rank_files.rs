@@ -118,8 +118,8 @@ pub(crate) fn rank_list(ranks: &BTreeSet<u32>) -> String {
     span_list(&spans)
 }
 
-/// Returns the ranks below the last that are not in the set, like [`rank_list`]; `None` if there are
-/// none. The number in the name of a file may be anything.
+/// Returns the ranks below the last that are not in the set, like [`rank_list`]; `None` if there
+/// are none. The number in the name of a file may be anything.
 pub(crate) fn missing_list(ranks: &BTreeSet<u32>) -> Option<String> {
     let mut spans = Vec::new();
     let mut next = 0;

@@ -90,7 +90,8 @@ struct TextRecord {
 }
 
 impl TextRecord {
-    /// Parses `2026-11-23 14:48:15.123 | INFO  | my_module | message`. Returns `None` for any other line.
+    /// Parses `2026-11-23 14:48:15.123 | INFO  | my_module | message`. Returns `None` for any other
+    /// line.
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.splitn(4, SEPARATOR);
         let (stamp, level, origin, message) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{Curve, CurveBucket, CurvePoint};
 
-/// Returns at least as many bytes as [`EncodedCurve::into_text`] has for steps that fit in an `u32`.
+/// Returns at least as many bytes as [`EncodedCurve::into_text`] has for steps that fit in an
+/// `u32`.
 pub(super) fn encoded_len(curve: &Curve) -> usize {
     let (points, buckets) = match curve.width() {
         1 => (curve.buckets().len(), 0),

@@ -13,7 +13,8 @@ const SCRIPT: &str = include_str!("../../page/built/report.js");
 /// The same, with the additions for a page over live runs.
 const LIVE_SCRIPT: &str = include_str!("../../page/built/live.js");
 
-/// The drawing of curves, of which `cargo xtask page` keeps what the page draws, behind its license.
+/// The drawing of curves, of which `cargo xtask page` keeps what the page draws, behind its
+/// license.
 const UPLOT: &str = concat!(
     "/*\nuPlot:\n\n",
     include_str!("../../page/vendor/LICENSE"),

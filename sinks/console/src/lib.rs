@@ -365,8 +365,8 @@ impl ConsolePrinter {
     }
 
     /// Prints the text that `text` returns. Its arguments are `true` if the stream shows color, and
-    /// the width of the window; `usize::MAX` if the stream is no terminal. A text that is not written
-    /// by the deadline is dropped.
+    /// the width of the window; `usize::MAX` if the stream is no terminal. A text that is not
+    /// written by the deadline is dropped.
     pub fn print(&self, text: impl FnOnce(bool, usize) -> String, deadline: Deadline) {
         let columns = self.handle.terminal.columns().unwrap_or(usize::MAX);
         self.handle.put(&text(self.display.color, columns), WriteRequest::Now);

@@ -82,8 +82,8 @@ impl StreamOutput {
         self.terminal
     }
 
-    /// Returns the current width of the terminal; `None` if the stream is no terminal, 80 if the width
-    /// is unknown.
+    /// Returns the current width of the terminal; `None` if the stream is no terminal, 80 if the
+    /// width is unknown.
     pub(crate) fn columns(&self) -> Option<usize> {
         #[cfg(feature = "progress")]
         let columns = self.viewport().columns;

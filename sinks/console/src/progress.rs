@@ -123,8 +123,8 @@ impl ProgressView {
         None
     }
 
-    /// Returns `true` if the last line of an ended progress belongs before these metrics: their step
-    /// is not that of the first metrics after its end.
+    /// Returns `true` if the last line of an ended progress belongs before these metrics: their
+    /// step is not that of the first metrics after its end.
     pub(crate) fn ended_before(&mut self, batch: &MetricBatch<'_>) -> bool {
         let Some(ended) = &mut self.ended else { return false };
         *ended.step.get_or_insert(batch.step()) != batch.step()

@@ -4,18 +4,20 @@
 //! [sinks.kubeflow]
 //! ```
 //!
-//! Kubeflow Trainer (2.2 and later, with its feature gate for the status of jobs) gives the containers of a TrainJob
-//! an address, a token and a certificate. The sink of rank 0 posts there what `kubectl get trainjob`
-//! and dashboards then show. Elsewhere the sink does nothing, and says so once.
+//! Kubeflow Trainer (2.2 and later, with its feature gate for the status of jobs) gives the
+//! containers of a TrainJob an address, a token and a certificate. The sink of rank 0 posts there
+//! what `kubectl get trainjob` and dashboards then show. Elsewhere the sink does nothing, and says
+//! so once.
 //!
 //! - **Progress** is that of the outermost open progress or bar whose total is known; the remaining
 //!   time is the estimate that its bar shows.
-//! - **Metrics** are the newest values, by the names that the program gave them. Names of more than 64
-//!   characters are left out, because the server would refuse the whole status.
+//! - **Metrics** are the newest values, by the names that the program gave them. Names of more than
+//!   64 characters are left out, because the server would refuse the whole status.
 //! - **The end** of a run with exit code 0 is 100 %. After another end the last percentage stands.
 //! - **Seldom**: one request in [`period`](#options) seconds, and one at the end. Only the newest
 //!   status counts, so nothing is kept that could not be sent.
-//! - **The token rotates**: it is read again for each request. So is the certificate after a failure.
+//! - **The token rotates**: it is read again for each request. So is the certificate after a
+//!   failure.
 //! - **The run never waits** for the server. A line says what does not work, once for each kind.
 //!
 //! # Options

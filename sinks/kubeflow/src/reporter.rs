@@ -76,8 +76,8 @@ impl Reporter {
             Err(error) => {
                 // The certificate may have changed, so the next request reads it again.
                 *api = None;
-                // Every trouble may pass: tokens and certificates rotate, and the server may know of
-                // the job later than its pods.
+                // Every trouble may pass: tokens and certificates rotate, and the server may know
+                // of the job later than its pods.
                 let error = error.into_temporary();
                 circuit.open(&error, is_ending);
                 self.control.request_failed(Lane::Rows, &error);

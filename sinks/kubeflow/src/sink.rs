@@ -123,7 +123,8 @@ impl Sink for KubeflowSink {
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
-        // Nobody runs the pending delivery of a sink that another replaces, which may report at once.
+        // Nobody runs the pending delivery of a sink that another replaces, which may report at
+        // once.
         drop(self.right.take()?);
         let (status, control) = (Arc::clone(&self.status), Arc::clone(&self.control));
         Some(Box::new(move |deadline| {

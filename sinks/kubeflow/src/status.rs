@@ -7,7 +7,8 @@ use logcore::sync::lock;
 use logcore::{MetricBatch, MetricValue, ProgressEvent, ProgressKind};
 use serde::Serialize;
 
-/// Most metrics in a status. The status is a part of an object of the cluster, which must stay small.
+/// Most metrics in a status. The status is a part of an object of the cluster, which must stay
+/// small.
 const MAX_METRICS: usize = 32;
 /// Most characters in the name and in the value of a metric. The server refuses a status as a whole
 /// if one of them is longer or empty.
@@ -80,7 +81,8 @@ impl Status {
         match (at, event.kind) {
             (Some(at), ProgressKind::Finished) => {
                 state.open.remove(at);
-                // An ended progress has no remaining time; its percentage stands until the next one.
+                // An ended progress has no remaining time; its percentage stands until the next
+                // one.
                 if at == 0 {
                     (state.percentage, state.remaining) = (now.percentage, None);
                 }

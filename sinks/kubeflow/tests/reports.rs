@@ -1,5 +1,5 @@
-//! The sink against a stand-in for Kubeflow Trainer, with the schema that it publishes. Each test is
-//! a process of its own, because a process has one status.
+//! The sink against a stand-in for Kubeflow Trainer, with the schema that it publishes. Each test
+//! is a process of its own, because a process has one status.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -42,16 +42,17 @@ pub(crate) struct MetricWindow {
 }
 
 impl MetricWindow {
-    /// Returns `true` if a row belongs to the window. A row of a slightly earlier time does, because
-    /// the rows of several loggers are not in order. One of a much earlier time does not: the clock
-    /// was set back.
+    /// Returns `true` if a row belongs to the window. A row of a slightly earlier time does,
+    /// because the rows of several loggers are not in order. One of a much earlier time does not:
+    /// the clock was set back.
     pub(crate) fn takes(&self, row: &StoredRow) -> bool {
         let number_of_row = number_of(row.time);
         let is_near = |number: i64| (number.saturating_sub(1)..=number).contains(&number_of_row);
         self.len < MOST_POINTS && self.number.is_none_or(is_near)
     }
 
-    /// Returns `true` if the time of the window is over. Rows that come later are sent by themselves.
+    /// Returns `true` if the time of the window is over. Rows that come later are sent by
+    /// themselves.
     pub(crate) fn is_past(&self, now: f64) -> bool {
         self.number.is_some_and(|number| number_of(now) > number)
     }

@@ -44,8 +44,8 @@ fn log_steps(logger: &UnifiedLogger, steps: std::ops::Range<u64>) {
     }
 }
 
-/// A rate at which no points are left out: a quick machine logs more in a test than the default rate
-/// lets through in a minute.
+/// A rate at which no points are left out: a quick machine logs more in a test than the default
+/// rate lets through in a minute.
 const UNLIMITED: f64 = 1e6;
 
 /// The points of a metric whose value is that of [`log_steps`].

@@ -84,8 +84,9 @@ impl EventFile {
         }
     }
 
-    /// Continues the file of a killed process behind a position. The records behind are cut off: the
-    /// same calls make the same bytes again. If the file is not the same any more, a new one is begun.
+    /// Continues the file of a killed process behind a position. The records behind are cut off:
+    /// the same calls make the same bytes again. If the file is not the same any more, a new one is
+    /// begun.
     pub(crate) fn recover(folder: PathBuf, position: FilePosition) -> Result<RecoveredFile, SinkError> {
         let path = folder.join(position.name.to_string());
         let cannot = |error: io::Error| SinkError::from(error).doing(format!("continue {}", path.display()));

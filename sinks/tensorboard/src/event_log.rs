@@ -204,8 +204,8 @@ impl EventLog {
         if !self.tags().advance(tag, step) {
             return self.file.reject(1, LATE);
         }
-        // The first step of a later attempt has TensorBoard forget what earlier ones have behind it,
-        // and only a row tells this step.
+        // The first step of a later attempt has TensorBoard forget what earlier ones have behind
+        // it, and only a row tells this step.
         let first = match self.state.attempt {
             1 => Some(step),
             _ => self.state.newest_step.filter(|_| !self.state.has_session),

@@ -44,8 +44,8 @@ impl Outbox {
         }
     }
 
-    /// Takes the messages that earlier attempts have left, before any other. Their files go once the
-    /// own one has the messages, so that a kill at any moment loses none.
+    /// Takes the messages that earlier attempts have left, before any other. Their files go once
+    /// the own one has the messages, so that a kill at any moment loses none.
     pub(crate) fn take_left(&self, run_dir: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
         let left = StateFile::lock_left(run_dir, &state.saved.source, &state.saved.destination);
@@ -116,8 +116,8 @@ impl Outbox {
     }
 
     /// Replaces several messages by their digest, and returns the number of calls in it; 0 if there
-    /// are not several. The end of a run stays what it is. Messages of an earlier attempt, which are
-    /// on disk, have a digest of their own.
+    /// are not several. The end of a run stays what it is. Messages of an earlier attempt, which
+    /// are on disk, have a digest of their own.
     pub(crate) fn sum_up(&self) -> u64 {
         let mut state = lock(&self.state);
         let is_left = state.waiting.front().is_some_and(Message::is_left);

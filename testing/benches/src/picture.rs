@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 /// A part of the picture with an axis of its own.
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
-    /// Points of a number and a ratio, by line. The numbers are at least 1 and the same in each line.
+    /// Points of a number and a ratio, by line. The numbers are at least 1 and the same in each
+    /// line.
     pub(crate) lines: [Vec<(f64, f64)>; 2],
 }
 

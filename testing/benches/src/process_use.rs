@@ -20,8 +20,8 @@ pub(crate) struct ProcessUse {
     pub(crate) wall: f64,
     /// Processor seconds, user and system, of all its processes.
     pub(crate) cpu: f64,
-    /// The largest sum of the resident memory of all its processes that was seen, in MB (1e6 bytes).
-    /// Memory that several of them share counts for each.
+    /// The largest sum of the resident memory of all its processes that was seen, in MB (1e6
+    /// bytes). Memory that several of them share counts for each.
     pub(crate) peak_mb: f64,
 }
 

@@ -48,8 +48,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![whole, flipped, cut, records]
 }
 
-/// A log of these chunks: `kind, payload`. A chunk that does not fit a block is cut, as a foreign writer
-/// might.
+/// A log of these chunks: `kind, payload`. A chunk that does not fit a block is cut, as a foreign
+/// writer might.
 fn chunks(input: &[u8]) -> Vec<u8> {
     let mut log = HEADER.to_vec();
     for (kind, payload) in sections::read(input) {

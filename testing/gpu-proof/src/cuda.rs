@@ -82,8 +82,8 @@ pub(crate) fn pool(ordinal: usize) -> Result<DriverPool> {
     let pool = unsafe { result::device::get_default_mem_pool(device) }?;
     let read = |attribute| {
         let mut value = 0_u64;
-        // SAFETY: the driver owns the default pool, which lives as long as the process. For the three
-        // attributes that are asked for, the call writes 64 bits, which `value` is.
+        // SAFETY: the driver owns the default pool, which lives as long as the process. For the
+        // three attributes that are asked for, the call writes 64 bits, which `value` is.
         unsafe { result::mem_pool::get_attribute(pool, attribute, from_mut(&mut value).cast()) }?;
         anyhow::Ok(value)
     };

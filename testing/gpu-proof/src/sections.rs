@@ -30,8 +30,9 @@ pub(crate) struct Section {
     run: fn(&Options, &mut SectionRows) -> Result<()>,
 }
 
-/// All sections, in the order of the page. The sum of the longest times is more than the whole proof
-/// may take: one hang leaves time for the others, and no section takes nearly as long otherwise.
+/// All sections, in the order of the page. The sum of the longest times is more than the whole
+/// proof may take: one hang leaves time for the others, and no section takes nearly as long
+/// otherwise.
 pub(crate) const SECTIONS: &[Section] = &[
     Section {
         name: "untouched",

@@ -1,5 +1,5 @@
-//! Runs the proof with stand-ins for the driver: with honest ones all rows hold, and with a fault in
-//! one of them a row fails.
+//! Runs the proof with stand-ins for the driver: with honest ones all rows hold, and with a fault
+//! in one of them a row fails.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 #[path = "../../../gpu/tests/support/stand_in.rs"]

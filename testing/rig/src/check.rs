@@ -62,8 +62,8 @@ fn check_leavings(folder: &Path, beginning: &str, findings: &mut Findings) -> Re
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // A process that was killed before its ring had a name leaves no run: a folder that nobody visits,
-        // with nothing else than its lock.
+        // A process that was killed before its ring had a name leaves no run: a folder that nobody
+        // visits, with nothing else than its lock.
         let is_of_no_run = name.ends_with(".tmp") && holds_no_run(folder)?;
         if name.starts_with(beginning) && !is_of_no_run {
             findings.other(format!("{} is left", path.display()));
@@ -145,7 +145,8 @@ fn records(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Parses the generation and the message of a record such as `2026-11-23 14:48:15.123 | INFO  | g3 | message`.
+/// Parses the generation and the message of a record such as
+/// `2026-11-23 14:48:15.123 | INFO  | g3 | message`.
 fn head(record: &str) -> Option<(u64, &str)> {
     let mut parts = record.splitn(4, " | ");
     let (time, level, name) = (parts.next()?, parts.next()?, parts.next()?);

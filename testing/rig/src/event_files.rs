@@ -111,8 +111,8 @@ fn thread_and_number(name: &str, value: MetricValue, step: i64) -> Option<(u64, 
     value_of(name, value.as_f64() as u64, u64::try_from(step).ok()?)
 }
 
-/// Changes the records with values of metrics in an event file, which stays readable. `None` if there
-/// are few of them.
+/// Changes the records with values of metrics in an event file, which stays readable. `None` if
+/// there are few of them.
 pub(crate) fn rewrite(bytes: &[u8], change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Option<Vec<u8>> {
     let (mut before, mut values, mut behind) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = bytes;

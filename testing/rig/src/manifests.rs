@@ -185,8 +185,8 @@ pub(crate) fn state_of(root: &Path, pid: u32) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Checks every `run.json` after all processes are dead and recovered: each attempt has its end, and
-/// its last step is that of its rows.
+/// Checks every `run.json` after all processes are dead and recovered: each attempt has its end,
+/// and its last step is that of its rows.
 pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     for folder in log_folders(root)? {
         let Ok(bytes) = fs::read(folder.join(MANIFEST)) else {
@@ -209,7 +209,8 @@ pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
         for (number, attempt) in (1..).zip(manifest["attempts"].as_array().into_iter().flatten()) {
             let last = steps.get(&number).copied();
             let written = attempt["last_step"].as_u64();
-            // A call that the end by a signal has stopped has a step, does not return, and has no row.
+            // A call that the end by a signal has stopped has a step, does not return, and has no
+            // row.
             let is_next = |step: u64| last.is_none_or(|last| step == last + 1);
             let is_stopped = attempt["state"] != "killed" && written.is_some_and(is_next);
             if written != last && !is_stopped {

@@ -276,8 +276,8 @@ fn rows_of_shared(log: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<b
     })
 }
 
-/// Returns the place of a row of the second attempt whose call had returned: the last rows may be of
-/// calls that the kill came amid, which may be missing.
+/// Returns the place of a row of the second attempt whose call had returned: the last rows may be
+/// of calls that the kill came amid, which may be missing.
 fn sure_row(rows: &[String]) -> usize {
     rows.len().saturating_sub(REPEATED as usize)
 }
@@ -290,8 +290,8 @@ fn manifest(log: &Path, change: impl FnOnce(&mut Value)) -> Result<bool> {
     Ok(true)
 }
 
-/// The states that the reader of `run.json` must see while processes live and die: whether the process seems to
-/// live, whether it has the lock, and how much of the file is there.
+/// The states that the reader of `run.json` must see while processes live and die: whether the
+/// process seems to live, whether it has the lock, and how much of the file is there.
 const WRONG_STATES: [(&str, bool, bool, bool); 3] = [
     ("a dead process with a lock", false, true, true),
     ("a live process without a lock", true, false, true),

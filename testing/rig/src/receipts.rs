@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// The receipt file of one process: whether it had its loggers, then the numbers of lines and values
-/// by thread, and the number of steps of the logger that all attempts share.
+/// The receipt file of one process: whether it had its loggers, then the numbers of lines and
+/// values by thread, and the number of steps of the logger that all attempts share.
 pub(crate) struct CallReceipts(File);
 
 /// A kind of call that each thread counts.

@@ -41,7 +41,8 @@ pub(super) fn examine() -> Finding {
     }
 }
 
-/// Returns the number in the first line: `NVRM version: NVIDIA UNIX … Kernel Module  550.54.15  Tue …`.
+/// Returns the number in the first line:
+/// `NVRM version: NVIDIA UNIX … Kernel Module  550.54.15  Tue …`.
 fn version_of(text: &str) -> Option<&str> {
     let is_version = |word: &&str| {
         let mut parts = word.split('.');

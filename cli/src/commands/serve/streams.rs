@@ -56,8 +56,8 @@ impl Streams {
     }
 }
 
-/// Reads what comes to the runs, as long as somebody watches, and sends the news to all streams. A run
-/// that takes long to read holds up no other one.
+/// Reads what comes to the runs, as long as somebody watches, and sends the news to all streams. A
+/// run that takes long to read holds up no other one.
 pub(super) async fn read_news(server: Arc<Server>) {
     let mut looks = interval(INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,8 +142,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// Returns the versions of the list and of the runs that are loaded, by which the page knows what
-    /// it lacks.
+    /// Returns the versions of the list and of the runs that are loaded, by which the page knows
+    /// what it lacks.
     fn versions(&self) -> Event {
         let versions: BTreeMap<&str, Option<u64>> = self
             .keys

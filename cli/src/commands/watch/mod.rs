@@ -104,7 +104,8 @@ impl Watch {
         self.rows.values().any(FollowedFile::is_behind)
     }
 
-    /// Looks at the run until the deadline, and returns what the user waits for, if that has happened.
+    /// Looks at the run until the deadline, and returns what the user waits for, if that has
+    /// happened.
     fn look(&mut self, run: &StoredRun, arguments: &WatchArguments, deadline: Instant) -> Result<Option<Seen>> {
         let waits_for = |event: WatchedEvent| arguments.until.contains(&event);
         let not_a_number = self.read_rows(run, deadline)?;

@@ -1,6 +1,6 @@
 //! Trains a small transformer on logcore's own pages with candle, with everything that a training
-//! needs from its logger: bars, validation, the best checkpoint, resume after a kill, media, and all
-//! sinks of files.
+//! needs from its logger: bars, validation, the best checkpoint, resume after a kill, media, and
+//! all sinks of files.
 //!
 //! ```sh
 //! cd examples/frameworks

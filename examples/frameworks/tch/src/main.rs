@@ -1,6 +1,6 @@
 //! Trains a small transformer on logcore's own pages with tch, with everything that a training
-//! needs from its logger: bars, validation, the best checkpoint, resume after a kill, media, and all
-//! sinks of files. The same program for candle is beside it.
+//! needs from its logger: bars, validation, the best checkpoint, resume after a kill, media, and
+//! all sinks of files. The same program for candle is beside it.
 //!
 //! ```sh
 //! pip install torch==2.13.0   # or any libtorch of that version, in LIBTORCH

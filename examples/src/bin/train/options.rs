@@ -30,8 +30,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Parses `--fast`, `--steps N`, `--learning-rate R`, `--data DIR`, `--log-dir DIR`, `--run NAME`,
-    /// `--wandb URL`.
+    /// Parses `--fast`, `--steps N`, `--learning-rate R`, `--data DIR`, `--log-dir DIR`,
+    /// `--run NAME`, `--wandb URL`.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.peekable();

@@ -15,8 +15,8 @@ const SHORTEST_NAME: usize = 8;
 struct Column {
     head: String,
     cells: Vec<String>,
-    /// Rank of the column among those that a narrow window leaves out; the lowest goes first. `None`
-    /// for a column that stays.
+    /// Rank of the column among those that a narrow window leaves out; the lowest goes first.
+    /// `None` for a column that stays.
     leaves: Option<u8>,
     is_text: bool,
     /// Style of the cells.

@@ -38,8 +38,8 @@ impl Bell {
         }
     }
 
-    /// Looks at the run on this thread, if the thread that should look is missing; returns `false` if
-    /// it is not.
+    /// Looks at the run on this thread, if the thread that should look is missing; returns `false`
+    /// if it is not.
     #[cfg(feature = "health")]
     pub(crate) fn look_without_thread(&self) -> bool {
         let look = match &*self.0.lock() {

@@ -14,8 +14,8 @@ const MOST_WAITING: usize = 1_000;
 /// Most bytes of their texts.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Writes events in their order. Those that cannot be written wait; the newest ones that find no room
-/// are lost, because the first ones tell what went wrong.
+/// Writes events in their order. Those that cannot be written wait; the newest ones that find no
+/// room are lost, because the first ones tell what went wrong.
 pub(super) struct EventWriter {
     log: EventLog,
     dir: PathBuf,

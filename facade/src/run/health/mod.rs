@@ -1,6 +1,6 @@
 //! The thread `logcore-health`: it watches the runs, and writes what their readers look at. A
-//! frozen disk stops this thread, and no other. Where the system has no thread left, those that begin
-//! and end a logger do what the end of a run needs.
+//! frozen disk stops this thread, and no other. Where the system has no thread left, those that
+//! begin and end a logger do what the end of a run needs.
 //!
 //! | module | content |
 //! |---|---|

@@ -122,8 +122,9 @@ impl RankWatch {
         states
     }
 
-    /// Returns `true` if the slot is due. That of a process without other ranks is for `logcore watch`
-    /// alone, and tells movements and phases; a program that does nothing writes none.
+    /// Returns `true` if the slot is due. That of a process without other ranks is for
+    /// `logcore watch` alone, and tells movements and phases; a program that does nothing writes
+    /// none.
     fn has_news(&self, look: &Look<'_>) -> bool {
         let is_long = look.reading.long.is_some();
         let is_new = match self.written {
@@ -169,7 +170,8 @@ impl RankWatch {
         if look.has_moved {
             self.own.moved = self.own.time;
         }
-        // A checkpoint that another thread writes is the phase only while the steps may wait for it.
+        // A checkpoint that another thread writes is the phase only while the steps may wait for
+        // it.
         let may_wait = look.reading.pauses_steps || !look.has_moved;
         let long = look.reading.long.as_ref().filter(|_| may_wait);
         self.own.phase = match long.unwrap_or(&look.reading.now).as_str() {

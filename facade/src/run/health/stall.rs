@@ -74,8 +74,8 @@ impl StallAlarm {
         }
     }
 
-    /// Returns `true` if lines of text have come since the last look, and none of them can be one of
-    /// the journal's, of which there are `own_lines` so far.
+    /// Returns `true` if lines of text have come since the last look, and none of them can be one
+    /// of the journal's, of which there are `own_lines` so far.
     fn has_new_text(&mut self, look: &Look<'_>, own_lines: u64) -> bool {
         if self.watch.is_none() || look.step.is_some() {
             return false;

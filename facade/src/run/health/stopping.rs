@@ -51,8 +51,8 @@ impl StopTimes {
     }
 }
 
-/// Returns the end of the job, if it is to come: a job that was given more time, and a shell that has
-/// outlived its job, keep the variable as it was.
+/// Returns the end of the job, if it is to come: a job that was given more time, and a shell that
+/// has outlived its job, keep the variable as it was.
 fn end_of_job(end: &str, now: SystemTime) -> Option<SystemTime> {
     let end = UNIX_EPOCH.checked_add(Duration::from_secs(end.trim().parse().ok()?))?;
     if end <= now {
@@ -86,8 +86,8 @@ impl Stopping {
         }
     }
 
-    /// Removes the file that asks, whatever the reason was, so that the next attempt does not stop at
-    /// once.
+    /// Removes the file that asks, whatever the reason was, so that the next attempt does not stop
+    /// at once.
     pub(super) fn end(&self, run: &Run) {
         let is_there = run.is_open() && fs::symlink_metadata(&self.file).is_ok();
         if is_there && run.is_first_rank() {

@@ -119,8 +119,8 @@ impl WatchedRun {
         self.vigil.tick(&loggers);
     }
 
-    /// Looks at what has been found, asked and saved since the last look. Before the first logger has
-    /// joined, what is found in its values waits: no other logger could tell it.
+    /// Looks at what has been found, asked and saved since the last look. Before the first logger
+    /// has joined, what is found in its values waits: no other logger could tell it.
     pub(super) fn attend(&mut self) {
         if self.loggers.is_empty() {
             return;

@@ -151,7 +151,8 @@ impl LedgerBook {
     }
 
     /// Takes over the time of earlier attempts, and the time between the last of them and `now`,
-    /// which is in seconds since 1970. A `run.json` can be anybody's: impossible times are left out.
+    /// which is in seconds since 1970. A `run.json` can be anybody's: impossible times are left
+    /// out.
     pub(super) fn continue_after(&mut self, earlier: &RunManifest, now: f64) {
         let Some(last) = earlier.attempts.last() else {
             return;
@@ -302,8 +303,8 @@ impl LedgerBook {
         is_ours || is_long
     }
 
-    /// Notes how long a phase took; returns `true` if the phase is to be told. Steps and waits for data
-    /// are too many to be told.
+    /// Notes how long a phase took; returns `true` if the phase is to be told. Steps and waits for
+    /// data are too many to be told.
     #[cfg(feature = "health")]
     fn note_length(&mut self, account: Account, time: Duration, now: Instant) -> bool {
         if account.0 < FIXED.len() && !LONG.contains(&account) {

@@ -27,9 +27,9 @@ const LONG_PHASE: Duration = Duration::from_secs(10);
 pub(super) const MAX_LONG_PHASES: usize = 100;
 
 impl LongPhases {
-    /// Notes how long a phase took, and takes that into the usual nanoseconds of its name, which are 0
-    /// before the first end. Returns `true` if the phase is to be told: the first of its name, and
-    /// those that took twice as long as usual, if they took long at all.
+    /// Notes how long a phase took, and takes that into the usual nanoseconds of its name, which
+    /// are 0 before the first end. Returns `true` if the phase is to be told: the first of its
+    /// name, and those that took twice as long as usual, if they took long at all.
     pub(super) fn note(&mut self, name: &str, usual_nanos: &mut u64, time: Duration, ended: Instant) -> bool {
         let (nanos, usual) = (time.as_nanos() as u64, *usual_nanos);
         *usual_nanos = match usual {

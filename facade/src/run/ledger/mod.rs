@@ -52,8 +52,8 @@ pub(crate) struct LedgerReading {
     /// The innermost use that may be long although nothing is wrong, such as an evaluation, on the
     /// thread that trains; else that of another thread, for which the thread that trains may wait.
     pub(crate) long: Option<String>,
-    /// `true` if the thread that trains is in such a use, or any thread waits on purpose. A checkpoint
-    /// that another thread writes is no pause of the steps.
+    /// `true` if the thread that trains is in such a use, or any thread waits on purpose. A
+    /// checkpoint that another thread writes is no pause of the steps.
     pub(crate) pauses_steps: bool,
     /// Time in which the thread that trains waited for data.
     pub(crate) data: Duration,
@@ -75,8 +75,8 @@ impl Ledger {
     }
 
     /// Returns a ledger that continues those of the earlier attempts of a run, now and on this
-    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon, and at the
-    /// end of a phase that took long.
+    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon, and at
+    /// the end of a phase that took long.
     pub(crate) fn continue_after(earlier: &RunManifest, bell: &Arc<Bell>) -> Self {
         let mut book = LedgerBook::new(thread_number(), Instant::now());
         book.continue_after(earlier, seconds(SystemTime::now()));

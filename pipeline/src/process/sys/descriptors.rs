@@ -16,8 +16,8 @@ struct DescriptorEntry {
     inode: AtomicU64,
 }
 
-/// One entry for the ring, and one for each live run. Without a free entry the lock lasts as long as
-/// the children.
+/// One entry for the ring, and one for each live run. Without a free entry the lock lasts as long
+/// as the children.
 static DESCRIPTORS: [DescriptorEntry; 256] = [const {
     DescriptorEntry {
         descriptor: AtomicI32::new(FREE),
@@ -55,8 +55,8 @@ impl ExclusiveDescriptor {
 
 #[cfg(unix)]
 impl ExclusiveDescriptor {
-    /// Closes the descriptor of `file`, unless the program has closed the descriptor itself: its number
-    /// may belong to another file by then.
+    /// Closes the descriptor of `file`, unless the program has closed the descriptor itself: its
+    /// number may belong to another file by then.
     pub(crate) fn close(self, file: File) {
         use std::os::unix::fs::MetadataExt as _;
 

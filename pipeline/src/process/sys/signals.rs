@@ -166,8 +166,8 @@ unsafe fn errno() -> *mut c_int {
 pub(crate) struct SignalForwarding {
     /// The write end of the pipe. It does not block.
     pipe: c_int,
-    /// Device and inode of both ends. A program that closes all descriptors, as daemons do, lets other
-    /// files have their numbers.
+    /// Device and inode of both ends. A program that closes all descriptors, as daemons do, lets
+    /// other files have their numbers.
     identity: (u64, u64),
     /// A child of a fork has the handlers, but no thread that reads the pipe.
     pid: u32,
@@ -266,7 +266,8 @@ extern "C" fn forward(number: c_int, info: *mut libc::siginfo_t, context: *mut c
         return unsafe { earlier.call(number, info, context) };
     }
     keep_errno(|| {
-        // SAFETY: `getpid`, `fstat` and `write` are async-signal-safe; the byte lives through the call.
+        // SAFETY: `getpid`, `fstat` and `write` are async-signal-safe; the byte lives through the
+        // call.
         unsafe {
             if libc::getpid().cast_unsigned() == forwarding.pid && forwarding.is_end_of_pipe(forwarding.pipe) {
                 let byte = number as u8;

@@ -83,8 +83,8 @@ impl FollowedRun {
         let superseded = followed.run.manifest.superseded_rows();
         for (number, rank) in &mut followed.ranks {
             let read = rank.read_rows(None);
-            // Few runs have several attempts, or files that are made anew meanwhile. Both cost another
-            // reading.
+            // Few runs have several attempts, or files that are made anew meanwhile. Both cost
+            // another reading.
             if (rank.attempt > 1 || read.is_replaced) && rank.rows.obstacle().is_none() {
                 let newest = NewestAttempts::read(&rank.path, &superseded)?;
                 let text = rank.text.take();
@@ -452,8 +452,8 @@ fn read_stretch(file: &mut File, stretch: &Stretch, use_line: &mut impl FnMut(&[
     Ok(())
 }
 
-/// Returns the length of the JSON in four bytes, the JSON, and then the numbers of the curves, whose
-/// size is in the JSON.
+/// Returns the length of the JSON in four bytes, the JSON, and then the numbers of the curves,
+/// whose size is in the JSON.
 fn encode_all<'a>(mut head: Value, curves: impl Iterator<Item = Cow<'a, Curve>>) -> Vec<u8> {
     let mut numbers = Vec::new();
     let curves = curves.map(|curve| {

@@ -291,8 +291,8 @@ impl Uploader {
         Ok(())
     }
 
-    /// Sends points. On a refusal the names are tried apart, then the points of a name, so that a bad
-    /// one spoils no other.
+    /// Sends points. On a refusal the names are tried apart, then the points of a name, so that a
+    /// bad one spoils no other.
     fn send_points(&mut self, points: &[EncodedPoint], refused: &mut BTreeSet<usize>) -> Result<(), DeliveryError> {
         let is_known = |point: &&EncodedPoint| self.refused.contains(&point.name);
         refused.extend(points.iter().filter(is_known).map(|point| point.point.row));

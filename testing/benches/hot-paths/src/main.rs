@@ -1,7 +1,7 @@
 //! The cost of each call: `hot-paths [ROUNDS]` measures its time beside the limit.
-//! `cargo xtask instructions` counts instructions with the other two forms: `hot-paths --once CALLS`
-//! makes each call so often, and `hot-paths --whole NAME CALLS` makes one of them until everything is
-//! in the files.
+//! `cargo xtask instructions` counts instructions with the other two forms:
+//! `hot-paths --once CALLS` makes each call so often, and `hot-paths --whole NAME CALLS` makes one
+//! of them until everything is in the files.
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 

@@ -173,7 +173,8 @@ fn readers(watched: Duration) -> Result<Row> {
     ))
 }
 
-/// Returns the processor time of the readers so far, in seconds; `None` where `/proc` does not tell.
+/// Returns the processor time of the readers so far, in seconds; `None` where `/proc` does not
+/// tell.
 fn seconds_of_readers() -> Option<f64> {
     let mut seconds = None;
     for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
