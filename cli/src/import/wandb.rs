@@ -35,61 +35,18 @@ pub(crate) fn name_of(log: &Path) -> Result<String> {
 /// Reads a log into a run.
 pub(crate) fn read(log: &Path, importer: &mut RunImporter) -> Result<ReadLog> {
     let changed = log.metadata().and_then(|metadata| metadata.modified())?;
-    let mut time = None;
-    let fallback = logcore::epoch_seconds(changed);
-    let (mut step, mut left_out) = (0, 0);
-    let mut row_names = RowNames::default();
-    let mut open = [String::new(), String::new()];
-    let mut take = |part: LogPart| -> Result<()> {
-        match part {
-            LogPart::Row {
-                step: own,
-                time: own_time,
-                values,
-                others,
-                ..
-            } => {
-                left_out += others;
-                step = own.unwrap_or(step);
-                time = own_time.or(time);
-                let named = values.iter().map(|(name, _)| row_names.name_of(name).to_owned());
-                let named: Vec<String> = named.collect();
-                let values = named.iter().zip(&values);
-                let values: Vec<_> = values
-                    .map(|(name, (_, value))| (&**name, MetricValue::Float(*value)))
-                    .collect();
-                if !values.is_empty() {
-                    importer.row(None, step, time.unwrap_or(fallback), &values)?;
-                }
-                step += 1;
-            }
-            LogPart::Output {
-                time: own_time,
-                text,
-                is_error,
-                ..
-            } => {
-                time = own_time.or(time);
-                let partial = &mut open[usize::from(is_error)];
-                partial.push_str(&text);
-                let complete = match partial.rfind('\n') {
-                    Some(end) => end + 1,
-                    // A log without line ends must not fill the memory.
-                    None if partial.len() > MAX_LINE => partial.len(),
-                    None => 0,
-                };
-                for line in partial[..complete].lines() {
-                    add_line(importer, line, is_error, time.unwrap_or(fallback))?;
-                }
-                partial.drain(..complete);
-            }
-            _ => {}
-        }
-        Ok(())
+    let mut parts = PartReader {
+        importer,
+        step: 0,
+        time: None,
+        fallback: logcore::epoch_seconds(changed),
+        row_names: RowNames::default(),
+        left_out: 0,
+        open: [String::new(), String::new()],
     };
     let mut failure = None;
     let read = read_log(log, &mut |part| {
-        take(part).map_err(|error| {
+        parts.take(part).map_err(|error| {
             failure = Some(error);
             io::Error::other("the import has failed")
         })
@@ -98,22 +55,102 @@ pub(crate) fn read(log: &Path, importer: &mut RunImporter) -> Result<ReadLog> {
         return Err(error);
     }
     let run = read.context("the log cannot be read")?;
-    for (line, is_error) in open.iter().zip([false, true]) {
-        if !line.is_empty() {
-            add_line(importer, line, is_error, time.unwrap_or(fallback))?;
-        }
-    }
-    let mut notes = row_names.notes();
-    if left_out > 0 {
-        notes.push(format!(
-            "{left_out} values are no numbers, such as images, and are left out"
-        ));
-    }
     Ok(ReadLog {
+        notes: parts.end()?,
         damage: run.damage.clone(),
         source: source_facts(run),
-        notes,
     })
+}
+
+/// Takes the parts of a log into a run, in their order.
+struct PartReader<'a> {
+    importer: &'a mut RunImporter,
+    /// The step of a row that names none.
+    step: u64,
+    /// The time of the newest part that has one, in seconds since 1970.
+    time: Option<f64>,
+    /// The time of the parts before the first that has one.
+    fallback: f64,
+    row_names: RowNames,
+    /// Values that are no numbers.
+    left_out: u64,
+    /// The last line of the output and of the errors, as long as its end is missing.
+    open: [String; 2],
+}
+
+impl PartReader<'_> {
+    fn take(&mut self, part: LogPart) -> Result<()> {
+        match part {
+            LogPart::Row {
+                step,
+                time,
+                values,
+                others,
+                ..
+            } => {
+                self.left_out += others;
+                self.step = step.unwrap_or(self.step);
+                self.time = time.or(self.time);
+                self.take_row(&values)
+            }
+            LogPart::Output {
+                time, text, is_error, ..
+            } => {
+                self.time = time.or(self.time);
+                self.take_output(&text, is_error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take_row(&mut self, values: &[(String, f64)]) -> Result<()> {
+        let names = values.iter().map(|(name, _)| self.row_names.name_of(name).to_owned());
+        let names: Vec<String> = names.collect();
+        let values = names.iter().zip(values);
+        let values: Vec<_> = values
+            .map(|(name, (_, value))| (&**name, MetricValue::Float(*value)))
+            .collect();
+        if !values.is_empty() {
+            let time = self.time.unwrap_or(self.fallback);
+            self.importer.row(None, self.step, time, &values)?;
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    fn take_output(&mut self, text: &str, is_error: bool) -> Result<()> {
+        let partial = &mut self.open[usize::from(is_error)];
+        partial.push_str(text);
+        let complete = match partial.rfind('\n') {
+            Some(end) => end + 1,
+            // A log without line ends must not fill the memory.
+            None if partial.len() > MAX_LINE => partial.len(),
+            None => 0,
+        };
+        let time = self.time.unwrap_or(self.fallback);
+        for line in partial[..complete].lines() {
+            add_line(self.importer, line, is_error, time)?;
+        }
+        partial.drain(..complete);
+        Ok(())
+    }
+
+    /// Adds the lines without an end; returns the notes about the import.
+    fn end(self) -> Result<Vec<String>> {
+        for (line, is_error) in self.open.iter().zip([false, true]) {
+            if !line.is_empty() {
+                add_line(self.importer, line, is_error, self.time.unwrap_or(self.fallback))?;
+            }
+        }
+        let mut notes = self.row_names.notes();
+        if self.left_out > 0 {
+            notes.push(format!(
+                "{} values are no numbers, such as images, and are left out",
+                self.left_out
+            ));
+        }
+        Ok(notes)
+    }
 }
 
 fn add_line(importer: &mut RunImporter, line: &str, is_error: bool, time: f64) -> Result<()> {
