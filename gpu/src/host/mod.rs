@@ -1,5 +1,6 @@
 //! The machine that a run is on, and the memory of this process.
 
+mod gpu_set;
 mod gpus;
 #[cfg(target_os = "linux")]
 mod linux;
