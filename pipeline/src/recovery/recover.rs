@@ -246,9 +246,11 @@ impl<'a> RecoveryRequest<'a> {
             let is_partial = false;
             return Ok(Delivery { recovered, is_partial });
         }
+
         let opened = opened_since(&mut dead, &checkpoint)?;
-        let loggers = || checkpoint.loggers.iter().chain(opened.values());
-        if let Some(sink) = loggers()
+        let loggers: Vec<_> = checkpoint.loggers.iter().chain(opened.values()).collect();
+        if let Some(sink) = loggers
+            .iter()
             .flat_map(|logger| &logger.sinks)
             .find(|sink| !registry::can_recover(&sink.name))
         {
@@ -264,10 +266,23 @@ impl<'a> RecoveryRequest<'a> {
                 shortened(&checkpoint.version)
             ));
         }
+        self.replay(dead, found, &checkpoint, &loggers, recovered)
+    }
+
+    /// Delivers the frames behind a checkpoint, and ends the loggers: those of the checkpoint, and
+    /// those that were opened since.
+    fn replay(
+        &self,
+        mut dead: DeadRing,
+        found: &FoundRing,
+        checkpoint: &Checkpoint,
+        loggers: &[&SavedLogger],
+        mut recovered: Recovered,
+    ) -> Result<Delivery, RingRefusal> {
         dead.seek(checkpoint.position)?;
 
         kill_point("recovery begins");
-        let folders = self.folders(&dead, &checkpoint, found);
+        let folders = self.folders(&dead, checkpoint, found);
         let mut restorer = SinkRestorer {
             request: self,
             folders: &folders,
@@ -278,11 +293,14 @@ impl<'a> RecoveryRequest<'a> {
         // Sinks of loggers that were opened during the replay find in their files what is already
         // written. So they are restored before anything is added.
         let mut restored = BTreeMap::new();
-        for logger in loggers() {
+        for &logger in loggers {
             restored.insert(logger.id, (logger, restorer.restore(logger)?));
         }
         let has_lost_sinks = restorer.has_lost_sinks;
-        let left_out = loggers().filter(|logger| logger.left_out > 0).map(|logger| logger.id);
+        let left_out = loggers
+            .iter()
+            .filter(|logger| logger.left_out > 0)
+            .map(|logger| logger.id);
         let mut replay = Replay {
             dispatcher: Dispatcher::new(Arc::new(PipelineState::new(Arc::clone(dead.reader.ring())))),
             chunks: ChunkAssembler::restore(found.open_chunks(), checkpoint.chunk_bytes),
@@ -321,16 +339,10 @@ impl<'a> RecoveryRequest<'a> {
         if !recovered.goes_on {
             for (number, folder) in folders.iter().enumerate() {
                 let Some(folder) = folder else { continue };
-                let is_here = |name: &str| {
-                    loggers().any(|logger| logger.name == name && logger.folder.is_some_and(|at| at as usize == number))
-                };
-                let steps = recovered.loggers.iter().filter(|(name, _)| is_here(name));
                 (self.note_killed)(&KilledRun {
-                    folder,
-                    pid: dead.pid,
-                    rank: rank_of_name(&found.name),
                     ended: Some(from_nanos(newest)),
-                    last_step: steps.filter_map(|(_, step)| *step).max(),
+                    last_step: last_step_in(number, loggers, &recovered),
+                    ..KilledRun::new(folder, dead.pid, rank_of_name(&found.name))
                 });
             }
             kill_point("run noted");
@@ -498,6 +510,16 @@ impl Replay<'_> {
 fn rank_of_name(path: &Path) -> FileRank {
     let name = path.file_name().and_then(|name| name.to_str());
     name.map_or(FileRank(None), rank_of)
+}
+
+/// Returns the last step of the loggers whose files are in the log directory of this number.
+fn last_step_in(number: usize, loggers: &[&SavedLogger], recovered: &Recovered) -> Option<u64> {
+    let is_here = |name: &str| {
+        let mut named = loggers.iter().filter(|logger| logger.name == name);
+        named.any(|logger| logger.folder.is_some_and(|at| at as usize == number))
+    };
+    let steps = recovered.loggers.iter().filter(|(name, _)| is_here(name));
+    steps.filter_map(|(_, step)| *step).max()
 }
 
 /// Returns the loggers that were opened after a checkpoint, as far as a frame of the writer
