@@ -24,35 +24,20 @@
 //! Of two middle ranks, the median is the faster: of two ranks, the slower one is compared with the
 //! other. If most ranks are slow, none is slower than the median.
 
+mod course;
 mod first_stopped;
 mod gauge;
+mod look;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use self::course::Course;
 pub use self::first_stopped::first_stopped;
 pub use self::gauge::StepGauge;
+use self::look::{Look, Pace, find_median};
 use crate::slot::{RankPhase, RankState};
-
-/// Number of steps for which a rank is slower before this is told.
-const TOLD_AFTER: u64 = 200;
-
-/// Most steps that one look counts: so many looks find the rank slow before this is told, however
-/// quick the steps are.
-const MOST_A_LOOK: u64 = TOLD_AFTER / 10;
-
-/// Number of steps after the first look that say nothing: compilers, caches and loaders warm up.
-const WARM_UP: u64 = 100;
-
-/// A rank is slow if it takes so many times as long as the median.
-const SLOW: f64 = 1.2;
-
-/// A rank that was told stays slow until it takes less than so many times as long.
-const STILL_SLOW: f64 = 1.1;
-
-/// Greatest factor that is stated.
-const MAX_FACTOR: f64 = 1000.0;
 
 /// Parts of the names of phases in which ranks wait for each other.
 const EXCHANGES: [&str; 9] = [
@@ -227,200 +212,9 @@ impl fmt::Display for Skew {
     }
 }
 
-/// The course of one rank.
-#[derive(Debug)]
-struct Course {
-    /// Newest step that was seen.
-    step: u64,
-    /// Number of steps that will say nothing yet.
-    warm_up: u64,
-    /// Number of steps that speak for a slow rank, less twice those that speak against.
-    evidence: u64,
-    /// Number of steps that the last look counted.
-    last_count: u64,
-    /// Step at which the evidence began.
-    since: u64,
-    /// Last time at which all evidence was for what was told last.
-    sure_at: SystemTime,
-    /// Greatest spread of the slots' times since then.
-    apart: Duration,
-    /// Sums over the steps since then.
-    sums: Sums,
-    is_told: bool,
-}
-
-/// Sums over steps in which a rank was slow.
-#[derive(Debug, Default)]
-struct Sums {
-    steps: f64,
-    factor: f64,
-    share: f64,
-    /// Steps whose cause was data.
-    data: f64,
-}
-
-impl Course {
-    fn starting_at(step: u64) -> Self {
-        Self {
-            step,
-            warm_up: WARM_UP,
-            evidence: 0,
-            last_count: 0,
-            since: step,
-            sure_at: SystemTime::UNIX_EPOCH,
-            apart: Duration::ZERO,
-            sums: Sums::default(),
-            is_told: false,
-        }
-    }
-
-    /// Notes the newest step, and returns the number of new ones. A step back begins no count.
-    fn advance(&mut self, step: u64) -> u64 {
-        let done = step.saturating_sub(self.step);
-        self.step = step;
-        self.warm_up = self.warm_up.saturating_sub(done);
-        done
-    }
-
-    /// Takes back two looks: the first step after a pause includes the wait of all ranks for one,
-    /// and where pauses are frequent, each look may find such a step.
-    fn pause(&mut self) {
-        if !self.is_told {
-            self.evidence = self.evidence.saturating_sub(2 * self.last_count);
-        }
-    }
-
-    fn weigh(&mut self, rank: u32, done: u64, verdict: Verdict, look: Look) -> Option<SkewChange> {
-        let count = done.min(MOST_A_LOOK);
-        if count == 0 {
-            return None;
-        }
-        self.last_count = count;
-        if self.evidence == if self.is_told { TOLD_AFTER } else { 0 } {
-            (self.sure_at, self.apart) = (look.now, Duration::ZERO);
-        }
-        self.apart = self.apart.max(look.apart);
-        if verdict.factor >= if self.is_told { STILL_SLOW } else { SLOW } {
-            if self.evidence == 0 && !self.is_told {
-                self.since = self.step - done;
-                self.sums = Sums::default();
-            }
-            self.evidence = (self.evidence + count).min(TOLD_AFTER);
-            self.sums.add(count as f64, verdict);
-        } else {
-            self.evidence = self.evidence.saturating_sub(2 * count);
-        }
-        // A change of the whole run, seen at one rank earlier than at another, is over by then.
-        let is_lasting = is_later(look.now, Some(self.sure_at), self.apart * 2);
-        match (self.is_told, self.evidence) {
-            (false, TOLD_AFTER) if is_lasting => {
-                self.is_told = true;
-                Some(SkewChange::Began(self.describe(rank)))
-            }
-            (true, 0) if is_lasting => {
-                self.is_told = false;
-                Some(SkewChange::Ended(self.describe(rank)))
-            }
-            _ => None,
-        }
-    }
-
-    fn describe(&self, rank: u32) -> Skew {
-        let sums = &self.sums;
-        Skew {
-            rank,
-            factor: (sums.factor / sums.steps) as f32,
-            steps: self.step.saturating_sub(self.since),
-            cause: match sums.data * 2.0 >= sums.steps {
-                true => SkewCause::Data {
-                    share: (sums.share / sums.steps) as f32,
-                },
-                false => SkewCause::Step,
-            },
-        }
-    }
-}
-
-impl Sums {
-    fn add(&mut self, steps: f64, verdict: Verdict) {
-        self.steps += steps;
-        self.factor += steps * verdict.factor;
-        self.share += steps * verdict.share;
-        self.data += if verdict.is_data { steps } else { 0.0 };
-    }
-}
-
-/// The circumstances of a look.
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    now: SystemTime,
-    /// Time between the oldest and the newest slot, by the clocks of their hosts.
-    apart: Duration,
-}
-
-impl Look {
-    fn new(slots: &[RankState], now: SystemTime) -> Self {
-        let times = || slots.iter().filter(|slot| slot.is_fresh(now)).map(|slot| slot.time);
-        let apart = match (times().min(), times().max()) {
-            (Some(oldest), Some(newest)) => newest.duration_since(oldest).unwrap_or_default(),
-            _ => Duration::ZERO,
-        };
-        Self { now, apart }
-    }
-}
-
-/// The numbers of a slot that are compared.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    seconds: f64,
-    /// Seconds of a step that go by with waiting for data.
-    wait: f64,
-}
-
-/// The result of a comparison with the median.
-#[derive(Debug, Clone, Copy)]
-struct Verdict {
-    factor: f64,
-    share: f64,
-    is_data: bool,
-}
-
-impl Pace {
-    /// Returns the numbers of a slot, or `None` if they are unknown.
-    fn of(slot: &RankState) -> Option<Self> {
-        let seconds = f64::from(slot.step_seconds);
-        let share = f64::from(slot.data_share);
-        let is_known = seconds.is_finite() && seconds > 0.0 && (0.0..=1.0).contains(&share);
-        is_known.then_some(Self {
-            seconds,
-            wait: share * seconds,
-        })
-    }
-
-    fn judge(self, median_seconds: f64, median_wait: f64) -> Verdict {
-        let more_seconds = (self.seconds - median_seconds).max(0.0);
-        let more_wait = (self.wait - median_wait).max(0.0);
-        // Where the others wait for this rank, a step would be shorter by the wait that only this
-        // rank has.
-        let factor = (self.seconds / median_seconds).max(self.seconds / (self.seconds - more_wait));
-        Verdict {
-            factor: factor.min(MAX_FACTOR),
-            share: self.wait / self.seconds,
-            is_data: more_wait * 2.0 >= more_seconds,
-        }
-    }
-}
-
 /// Returns `true` if `later` is more than `by` after `earlier`.
 fn is_later(later: SystemTime, earlier: Option<SystemTime>, by: Duration) -> bool {
     earlier.is_some_and(|earlier| later.duration_since(earlier).is_ok_and(|apart| apart > by))
-}
-
-/// Returns the median; of two middle ones the smaller. There is one number at least.
-fn find_median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = numbers.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted[(sorted.len() - 1) / 2]
 }
 
 #[cfg(test)]
@@ -431,6 +225,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
+    use super::course::TOLD_AFTER;
     use super::*;
 
     /// How the ranks of a [`Fleet`] work together.
