@@ -3,9 +3,15 @@
 //! The first logger of rank 0 has the run's own id. The others have ids and a group that begin with
 //! the id, so that W&B's page shows what belongs together.
 
+use std::path::Path;
+
 use logcore::{BuildContext, ConfigError, RunInfo, WandbRun, is_same_name};
 
-use crate::settings::{ResumeMode, RunSettings};
+use crate::folder::RunFolder;
+use crate::log_format::proto::{RecordKind, RunRecord};
+use crate::log_format::{LogEntry, LogReader};
+use crate::settings::{ResumeMode, RunMode, RunSettings};
+use crate::sync::find_logs;
 
 /// Sets the id of a W&B run, and lets a resumed run continue its earlier W&B run.
 ///
@@ -19,6 +25,9 @@ pub(super) fn identify(settings: &mut RunSettings, context: &BuildContext<'_>) -
         return Ok(());
     }
     let earlier = run.wandb_runs().into_iter().find(|wandb| is_of(wandb, context));
+    if let Some(earlier) = earlier.as_ref().filter(|_| run.attempt() > 1) {
+        check_place(settings, earlier, run)?;
+    }
     match (earlier, settings.run_id_is_explicit) {
         (Some(earlier), true) if earlier.id != settings.run_id => {
             let remedy = format!(
@@ -41,6 +50,52 @@ pub(super) fn identify(settings: &mut RunSettings, context: &BuildContext<'_>) -
     }
     Ok(())
 }
+
+/// Refuses another project, or another user or team, than the earlier W&B run has, whose parts would
+/// be in two places.
+fn check_place(settings: &RunSettings, earlier: &WandbRun, run: &RunInfo) -> Result<(), ConfigError> {
+    let Some(record) = first_record(run.dir(), &earlier.id).filter(|_| settings.mode != RunMode::Disabled) else {
+        return Ok(());
+    };
+    let refuse = |field: &str, ours: &str, earlier_place: &str| {
+        let remedy = format!(
+            "the resumed run `{}` goes on in the W&B run `{}`, whose {field} is `{earlier_place}`; use that one, or begin a \
+             new run",
+            run.id(),
+            earlier.id
+        );
+        Err(ConfigError::new(field, ours, remedy))
+    };
+    match &settings.entity {
+        Some(entity) if !record.entity.is_empty() && record.entity != *entity => {
+            refuse("entity", entity, &record.entity)
+        }
+        _ if record.project != settings.project => refuse("project", &settings.project, &record.project),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the record with which the newest log of a W&B run begins; `None` if there is no log that
+/// can be read.
+fn first_record(dir: &Path, id: &str) -> Option<RunRecord> {
+    let log = find_logs(dir)
+        .into_iter()
+        .rfind(|log| log.file_stem().is_some_and(|stem| *stem == *format!("run-{id}")))?;
+    let mut reader = LogReader::new(RunFolder::open(&log).ok()?.open_log().ok()?).ok()?;
+    for _ in 0..MAX_RECORDS_BEFORE_RUN {
+        match reader.next().ok()? {
+            LogEntry::Record(record) => match record.kind {
+                Some(RecordKind::Run(run)) => return Some(*run),
+                _ => continue,
+            },
+            LogEntry::End => break,
+        }
+    }
+    None
+}
+
+/// A log begins with a header, and then its run.
+const MAX_RECORDS_BEFORE_RUN: usize = 4;
 
 /// Refuses a condition of W&B's beside `LogConfig.resume`, which decides alone.
 fn check_resume(settings: &RunSettings, context: &BuildContext<'_>) -> Result<(), ConfigError> {
@@ -166,5 +221,46 @@ mod tests {
             let error = settled(&run, "train", 0, json!({"resume": condition})).unwrap_err();
             assert_eq!((&*error.field, &*error.value), ("resume", condition));
         }
+    }
+
+    #[test]
+    fn a_resumed_run_stays_in_its_project() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = LogConfig {
+            name: "train".into(),
+            log_dir: folder.path().into(),
+            ..LogConfig::default()
+        };
+        let stop = StopFlag::default();
+        let first = RunInfo::new("k3v9q2ab", "train", folder.path(), 1);
+        let context = BuildContext::new(&config, &stop).with_run(&first);
+        let options = json!({"mode": "offline", "project": "p", "entity": "team"});
+        let mut sink = logcore::registry::build_sink("wandb", &options, &context).unwrap();
+        sink.start(&logcore::Notices::new(|_, _| {})).unwrap();
+        sink.finish(logcore::Deadline::after(std::time::Duration::from_secs(5)))
+            .unwrap();
+
+        let resumed = |options: Value| {
+            let run = RunInfo::new("k3v9q2ab", "train", folder.path(), 2);
+            first
+                .wandb_runs()
+                .into_iter()
+                .for_each(|wandb| run.note_wandb_run(wandb));
+            settled(&run, "train", 0, options)
+        };
+        for options in [json!({"project": "p"}), json!({"project": "p", "entity": "team"})] {
+            assert_eq!(resumed(options).unwrap().run_id, "k3v9q2ab");
+        }
+        for (options, field, value) in [
+            (json!({"project": "q"}), "project", "q"),
+            (json!({"project": "p", "entity": "other"}), "entity", "other"),
+        ] {
+            let error = resumed(options).unwrap_err();
+            assert_eq!((&*error.field, &*error.value), (field, value));
+        }
+        assert!(
+            resumed(json!({"project": "q", "mode": "disabled"})).is_ok(),
+            "nothing goes there"
+        );
     }
 }
