@@ -40,10 +40,20 @@ const UNJUDGED_PART: f64 = 0.25;
 /// … and by foretelling as much as remains, but at most this part of the run.
 const MAX_JUDGED_PART: f64 = 0.5;
 /// A memory's weight is this power of its error. The lower the power, the more the best one decides.
-const ERROR_POWER: i32 = -6;
-/// Errors are not told apart below the first and above the second.
-const MIN_ERROR: f64 = 0.02;
+const ERROR_POWER: i32 = -4;
+/// Until enough has been judged, the noise counts as an error of each memory: as much as it moves
+/// a mean over as many segments as the memory weights. Judged work that is this part of the work
+/// ahead halves the square of that error.
+const JUDGED_WORK: f64 = 0.25;
+/// Errors above it are not told apart.
 const MAX_ERROR: f64 = 10.0;
+/// An estimate that is twice as long as the rest is 100 % wrong, and one that is half as long only
+/// 50 %. With log-normal errors of e on average, exp(−1.57 e²) times the median is wrong the least.
+/// Half of that exponent is right for the recordings in `testing/benches/eta`: a part of e comes
+/// from paces that only grow …
+const LEANING: f64 = 0.785;
+/// … and larger errors do not lower the estimate further: at most by 5 %.
+const MAX_LEANING_ERROR: f64 = 0.25;
 /// Minimum pace of a memory, as a part of the mean pace: updates in bursts take no time.
 const MIN_MEMORY_PACE: f64 = 0.01;
 /// Limit for a falling trend: the rest of the run is at most twice as fast.
@@ -63,7 +73,9 @@ const MIN_PACE_FACTOR: f64 = 0.5;
 ///
 /// On a shared machine the pace wanders, and no such part exists. As far as the noise says so, the
 /// estimate is a mean of several memories instead, weighted by how well each has foretold this run
-/// so far ("The combination of forecasts", J. M. Bates and C. W. J. Granger, 1969).
+/// so far ("The combination of forecasts", J. M. Bates and C. W. J. Granger, 1969). The more they
+/// have erred, the more the mean leans to less time, because too long an estimate is more wrong
+/// than too short a one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forecast {
     /// Seconds per unit, now.
@@ -122,7 +134,7 @@ impl Forecast {
             let noise = noise / typical.max(f64::MIN_POSITIVE);
             forecast.wandering = ((noise - STEADY_NOISE) / (WANDERING_NOISE - STEADY_NOISE)).clamp(0.0, 1.0);
             if forecast.wandering > 0.0 {
-                forecast.remembered = remembered_pace(settled, remaining);
+                forecast.remembered = remembered_pace(settled, remaining, noise);
             }
         }
         Some(forecast)
@@ -194,8 +206,9 @@ fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) ->
 ///
 /// Each memory is a mean over the run that favors its newest part. At every segment so far, each
 /// has foretold the pace of as much work as remains now, or of half of the run. The error of these
-/// estimates decides its weight.
-fn remembered_pace(segments: &[RunSegment], remaining: f64) -> f64 {
+/// estimates decides its weight, with the error that the `noise` of a segment, as a part of the
+/// pace, causes by chance.
+fn remembered_pace(segments: &[RunSegment], remaining: f64, noise: f64) -> f64 {
     let total: f64 = segments.iter().map(|segment| segment.units).sum();
     let ahead = remaining.min(MAX_JUDGED_PART * total);
     // The future of each estimate: the segments after its own, up to the one that reaches `ahead`.
@@ -228,13 +241,17 @@ fn remembered_pace(segments: &[RunSegment], remaining: f64) -> f64 {
         }
     }
     let floor = MIN_MEMORY_PACE * paces[0];
-    let (mut logarithm, mut weights) = (0.0, 0.0);
-    for (pace, error) in paces.into_iter().zip(errors) {
-        let weight = (error / judged.max(f64::MIN_POSITIVE) + MIN_ERROR).powi(ERROR_POWER);
+    let unjudged = ahead / (ahead + judged / JUDGED_WORK);
+    let chance = noise.min(MAX_ERROR) * (unjudged / segments.len() as f64).sqrt();
+    let (mut logarithm, mut expected, mut weights) = (0.0, 0.0, 0.0);
+    for ((pace, error), memory) in paces.into_iter().zip(errors).zip(MEMORIES) {
+        let error = error / judged.max(f64::MIN_POSITIVE) + chance * memory.sqrt();
+        let weight = error.powi(ERROR_POWER);
         logarithm += weight * pace.max(floor).ln();
+        expected += weight * error.min(MAX_LEANING_ERROR);
         weights += weight;
     }
-    (logarithm / weights).exp()
+    (logarithm / weights - LEANING * (expected / weights).powi(2)).exp()
 }
 
 /// Returns the standard deviation of a segment's pace, as far as it matters for a mean.
@@ -364,14 +381,29 @@ mod tests {
         let noisy = segments((0..200).map(scatter));
         let mean = noisy.iter().map(RunSegment::pace).sum::<f64>() / 200.0;
         assert!(
-            (remembered_pace(&noisy, 100.0) / mean - 1.0).abs() < 0.02,
+            (remembered_pace(&noisy, 100.0, 0.2) / mean - 1.0).abs() < 0.02,
             "the whole run"
         );
         // Each tenth of the run is slower than the last one.
         let slower = segments((0..200).map(|at| scatter(at) * (1.0 + (at / 20) as f64)));
         let newest = slower[180..].iter().map(RunSegment::pace).sum::<f64>() / 20.0;
-        let ratio = remembered_pace(&slower, 20.0) / newest;
+        let ratio = remembered_pace(&slower, 20.0, 0.2) / newest;
         assert!((0.85..1.05).contains(&ratio), "the newest segments: {ratio}");
+    }
+
+    #[test]
+    fn the_newest_work_of_a_noisy_run_counts_less_until_it_is_judged() {
+        let newest_is_slow = segments((0..40).map(|at| if at < 36 { 1.0 } else { 3.0 }));
+        let pace = |noise| remembered_pace(&newest_is_slow, 1000.0, noise);
+        assert!(pace(0.1) > 1.1 * pace(1.0), "{} and {}", pace(0.1), pace(1.0));
+    }
+
+    #[test]
+    fn an_uncertain_estimate_is_low_by_at_most_5_percent() {
+        let equal = segments([1.0; 40]);
+        let pace = |noise| remembered_pace(&equal, 1000.0, noise);
+        assert!((0.999..=1.0).contains(&pace(0.01)), "{}", pace(0.01));
+        assert!((0.95..0.96).contains(&pace(10.0)), "{}", pace(10.0));
     }
 
     #[test]
