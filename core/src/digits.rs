@@ -11,17 +11,20 @@ use zmij::Buffer;
 /// infinities have no digits that a reader of JSON knows.
 pub fn append_digits(value: f64, line: &mut Vec<u8>) {
     KEPT.with_borrow(|kept| match &kept[place_of(value)] {
-        kept if kept.is_of(value) => line.extend_from_slice(&kept.text[..usize::from(kept.length)]),
+        kept if kept.is_of(value) => kept.append_to(line),
         _ => line.extend_from_slice(Buffer::new().format_finite(value).as_bytes()),
     });
 }
 
 /// As [`append_digits`], and keeps the digits for a sink that writes the same row later.
-pub fn append_and_keep_digits(value: f64, text: &mut String) {
+pub fn append_and_keep_digits(value: f64, line: &mut Vec<u8>) {
     let mut buffer = Buffer::new();
     let digits = buffer.format_finite(value);
-    text.push_str(digits);
-    KEPT.with_borrow_mut(|kept| kept[place_of(value)].keep(value, digits));
+    KEPT.with_borrow_mut(|kept| {
+        let kept = &mut kept[place_of(value)];
+        kept.keep(value, digits);
+        kept.append_to(line);
+    });
 }
 
 /// Number of doubles that a thread keeps: a row and the next one, of a hundred metrics.
@@ -59,6 +62,14 @@ impl KeptDigits {
         self.bits == value.to_bits() && self.length > 0
     }
 
+    #[inline]
+    fn append_to(&self, line: &mut Vec<u8>) {
+        let end = line.len() + usize::from(self.length);
+        // The whole array is two moves, and the digits alone are a call of `memcpy`.
+        line.extend_from_slice(&self.text);
+        line.truncate(end);
+    }
+
     fn keep(&mut self, value: f64, digits: &str) {
         self.bits = value.to_bits();
         self.text[..digits.len()].copy_from_slice(digits.as_bytes());
@@ -74,12 +85,11 @@ mod tests {
 
     /// Appends a value that may be kept, keeps the value, and appends the kept value.
     fn appended(value: f64) -> [String; 3] {
-        let (mut kept, mut lines) = (String::new(), [Vec::new(), Vec::new()]);
+        let mut lines = [const { Vec::new() }; 3];
         append_digits(value, &mut lines[0]);
-        append_and_keep_digits(value, &mut kept);
-        append_digits(value, &mut lines[1]);
-        let [before, after] = lines.map(|line| String::from_utf8(line).unwrap());
-        [before, kept, after]
+        append_and_keep_digits(value, &mut lines[1]);
+        append_digits(value, &mut lines[2]);
+        lines.map(|line| String::from_utf8(line).unwrap())
     }
 
     #[test]

@@ -8,30 +8,30 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// Appends a number with its shortest digits. A double is read back exactly.
-pub(crate) fn put_number(value: MetricValue, text: &mut String) {
+pub(crate) fn put_number(value: MetricValue, text: &mut Vec<u8>) {
     match value {
-        MetricValue::Int(value) => text.push_str(itoa::Buffer::new().format(value)),
-        MetricValue::UInt(value) => text.push_str(itoa::Buffer::new().format(value)),
+        MetricValue::Int(value) => text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+        MetricValue::UInt(value) => text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
         other => put_float(other.as_decimal(), text),
     }
 }
 
 /// Appends a double. Integral values have no fraction, as in the official client.
-pub(crate) fn put_float(value: f64, text: &mut String) {
+pub(crate) fn put_float(value: f64, text: &mut Vec<u8>) {
     // Below this limit, all integers are exact.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     // Compared with its integer, a double needs no call of a library on any processor.
     if value.abs() < EXACT && value as i64 as f64 == value {
         if value.is_sign_negative() {
-            text.push('-');
+            text.push(b'-');
         }
-        text.push_str(itoa::Buffer::new().format(value.abs() as u64));
+        text.extend_from_slice(itoa::Buffer::new().format(value.abs() as u64).as_bytes());
     } else if value.is_finite() {
         append_and_keep_digits(value, text);
     } else if value.is_nan() {
-        text.push_str("NaN");
+        text.extend_from_slice(b"NaN");
     } else {
-        text.push_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
+        text.extend_from_slice(if value > 0.0 { &b"Infinity"[..] } else { b"-Infinity" });
     }
 }
 
@@ -42,9 +42,15 @@ pub(crate) fn value(number: f64) -> Value {
 
 /// Returns a double as text.
 pub(crate) fn float(value: f64) -> String {
-    let mut text = String::new();
-    put_float(value, &mut text);
-    text
+    number_text(MetricValue::Float(value))
+}
+
+/// Returns a number as text.
+pub(crate) fn number_text(value: MetricValue) -> String {
+    let mut text = Vec::new();
+    put_number(value, &mut text);
+    // The text of a number is ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Appends a quoted string.

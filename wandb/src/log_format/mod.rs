@@ -16,7 +16,7 @@ mod writer;
 
 pub(crate) use self::live_log::LiveLog;
 pub(crate) use self::reader::{LogEntry, LogReadError, LogReader};
-pub(crate) use self::row_record::RowView;
+pub(crate) use self::row_record::{RowItem, RowView};
 pub(crate) use self::writer::{LogEnd, LogLoss, LogWriter};
 
 /// `:W&B`, the number 0xBEE1 and version 0.

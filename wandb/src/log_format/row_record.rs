@@ -80,56 +80,118 @@ fn take_delimited<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(field)
 }
 
-/// Appends a row: names and values as JSON.
-pub(super) fn put_row<'a>(
-    num: i64,
-    step: u64,
-    values: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-    out: &mut Vec<u8>,
-) {
+/// A value of rows under its name, in the bytes that it has in the record of a row.
+///
+/// The bytes of the name are made once. A row copies each of its values with one call of `memcpy`:
+/// measured for ten metrics, 900 instructions less than field by field.
+pub(crate) struct RowItem {
+    name: String,
+    /// The item: its tag and length, the name, and the value.
+    bytes: Vec<u8>,
+    /// The offset of the value in `bytes`.
+    value_at: usize,
+    /// `true` if `bytes` are the item: each length is one byte, and no field is empty.
+    is_short: bool,
+}
+
+impl RowItem {
+    /// Creates the item of a name, with an empty value.
+    pub(crate) fn new(name: &str) -> Self {
+        let mut bytes = vec![ITEM, 0, KEY];
+        put_varint(name.len() as u64, &mut bytes);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&[VALUE_JSON[0], VALUE_JSON[1], 0]);
+        Self {
+            name: name.to_owned(),
+            value_at: bytes.len(),
+            bytes,
+            is_short: false,
+        }
+    }
+
+    /// Returns the name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the value as JSON.
+    pub(crate) fn value(&self) -> &str {
+        // A value is a text, and the digits of a number are ASCII.
+        std::str::from_utf8(self.value_bytes()).unwrap_or_default()
+    }
+
+    /// Returns `true` without a value.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.value_bytes().is_empty()
+    }
+
+    /// Sets the value to the text that `put` appends.
+    pub(crate) fn set(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.truncate(self.value_at);
+        put(&mut self.bytes);
+        // Without the tag and the length of the item itself.
+        let length = self.bytes.len() - 2;
+        let value_length = self.bytes.len() - self.value_at;
+        self.is_short = length < 0x80 && value_length > 0 && !self.name.is_empty();
+        self.bytes[1] = length as u8;
+        self.bytes[self.value_at - 1] = value_length as u8;
+    }
+
+    fn value_bytes(&self) -> &[u8] {
+        &self.bytes[self.value_at..]
+    }
+
+    /// Returns the number of bytes in a row.
+    fn encoded_len(&self) -> usize {
+        match self.is_short {
+            true => self.bytes.len(),
+            false => delimited_length(item_length(&self.name, self.value_bytes())),
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self.is_short {
+            true => out.extend_from_slice(&self.bytes),
+            false => put_item(&self.name, self.value_bytes(), out),
+        }
+    }
+}
+
+/// Appends a row.
+pub(super) fn put_row<'a>(num: i64, step: u64, items: impl Iterator<Item = &'a RowItem> + Clone, out: &mut Vec<u8>) {
     let step = step.min(i64::MAX as u64);
     let step_length = if step == 0 { 0 } else { 1 + varint_length(step) };
-    let items: usize = values
-        .clone()
-        .map(|(name, value)| delimited_length(item_length(name, value)))
-        .sum();
+    let items_length: usize = items.clone().map(RowItem::encoded_len).sum();
     // Fields that are zero or empty are left out.
     if num != 0 {
         out.push(NUM);
         put_varint(num as u64, out);
     }
     out.push(HISTORY);
-    put_varint((items + delimited_length(step_length)) as u64, out);
-    for (name, value) in values {
-        let lengths = [item_length(name, value), name.len(), value.len()];
-        if lengths.iter().all(|length| (1..0x80).contains(length)) {
-            // Each length is a byte, as nearly always: 400 instructions a row less than byte by
-            // byte.
-            let [item, name_length, value_length] = lengths.map(|length| length as u8);
-            out.extend_from_slice(&[ITEM, item, KEY, name_length]);
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(&[VALUE_JSON[0], VALUE_JSON[1], value_length]);
-            out.extend_from_slice(value.as_bytes());
-            continue;
-        }
-        out.push(ITEM);
-        put_varint(item_length(name, value) as u64, out);
-        if !name.is_empty() {
-            out.push(KEY);
-            put_varint(name.len() as u64, out);
-            out.extend_from_slice(name.as_bytes());
-        }
-        if !value.is_empty() {
-            out.extend_from_slice(&VALUE_JSON);
-            put_varint(value.len() as u64, out);
-            out.extend_from_slice(value.as_bytes());
-        }
-    }
+    put_varint((items_length + delimited_length(step_length)) as u64, out);
+    items.for_each(|item| item.put(out));
     out.push(STEP);
     put_varint(step_length as u64, out);
     if step != 0 {
         out.push(STEP_NUM);
         put_varint(step, out);
+    }
+}
+
+/// Appends an item with lengths of any size.
+#[cold]
+fn put_item(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.push(ITEM);
+    put_varint(item_length(name, value) as u64, out);
+    if !name.is_empty() {
+        out.push(KEY);
+        put_varint(name.len() as u64, out);
+        out.extend_from_slice(name.as_bytes());
+    }
+    if !value.is_empty() {
+        out.extend_from_slice(&VALUE_JSON);
+        put_varint(value.len() as u64, out);
+        out.extend_from_slice(value);
     }
 }
 
@@ -143,7 +205,7 @@ const VALUE_JSON: [u8; 2] = [0x82, 0x01];
 const STEP: u8 = 2 << 3 | 2;
 const STEP_NUM: u8 = 1 << 3;
 
-fn item_length(name: &str, value: &str) -> usize {
+fn item_length(name: &str, value: &[u8]) -> usize {
     let key = if name.is_empty() {
         0
     } else {
@@ -218,7 +280,15 @@ mod tests {
             let expected = LogRecord { num, kind: Some(RecordKind::History(history)) }.encode_to_vec();
             let mut bytes = Vec::new();
             let pairs = values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            put_row(num, step, pairs.clone(), &mut bytes);
+            let items = pairs.clone().map(|(name, value)| {
+                let mut item = RowItem::new(name);
+                item.set(|bytes| bytes.extend_from_slice(b"earlier"));
+                item.set(|bytes| bytes.extend_from_slice(value.as_bytes()));
+                item
+            });
+            let items: Vec<_> = items.collect();
+            put_row(num, step, items.iter(), &mut bytes);
+            prop_assert!(items.iter().map(|item| (item.name(), item.value())).eq(pairs.clone()));
             prop_assert_eq!(&bytes, &expected);
             prop_assert_eq!(RowView::read(&bytes), Some(RowView { num, values: pairs.collect() }));
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::live_log::LiveLog;
 use super::log_file::{LogFile, LogFileState};
 use super::reader::{LogEntry, LogReader};
-use super::row_record::put_row;
+use super::row_record::{RowItem, put_row};
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
 use crate::log_format::proto::{LogRecord, RecordKind};
 
@@ -167,14 +167,29 @@ impl LogWriter {
         (self.num, self.encode(self.num, kind))
     }
 
-    /// Adds a row: names and values as JSON.
-    pub(crate) fn append_row<'a>(&mut self, step: u64, values: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+    /// Adds a row.
+    pub(crate) fn append_row<'a>(&mut self, step: u64, items: impl Iterator<Item = &'a RowItem> + Clone) {
         self.num = self.num.saturating_add(1);
-        let mut bytes = std::mem::take(&mut self.record);
-        bytes.clear();
-        put_row(self.num, step, values, &mut bytes);
-        self.split_into_chunks(&bytes);
-        self.record = bytes;
+        let chunk = self.waiting.len();
+        let record = chunk + CHUNK_HEADER;
+        self.waiting.extend_from_slice(&[0; CHUNK_HEADER]);
+        put_row(self.num, step, items, &mut self.waiting);
+        let length = self.waiting.len() - record;
+        if CHUNK_HEADER + length > BLOCK - self.block_offset {
+            let mut bytes = std::mem::take(&mut self.record);
+            bytes.clear();
+            bytes.extend(self.waiting.drain(chunk..).skip(CHUNK_HEADER));
+            self.split_into_chunks(&bytes);
+            self.record = bytes;
+            return;
+        }
+        // The record is one chunk, and is not copied again.
+        let [low, high] = (length as u16).to_le_bytes();
+        let header = &mut self.waiting[chunk..record];
+        header[4..].copy_from_slice(&[low, high, FULL]);
+        let sum = crc32fast::hash(&self.waiting[record - 1..]);
+        self.waiting[chunk..chunk + 4].copy_from_slice(&sum.to_le_bytes());
+        self.block_offset = (self.block_offset + CHUNK_HEADER + length) % BLOCK;
     }
 
     /// Returns the number of the last record.

@@ -25,7 +25,7 @@ use self::resume_point::{OpenRow, RunLogState, RunOwner};
 use self::row::RowColumns;
 use crate::log_format::json;
 use crate::log_format::proto::{self, AlertRecord, Item, ItemsRecord, RecordKind, Timestamp};
-use crate::log_format::{LiveLog, LogLoss, LogWriter};
+use crate::log_format::{LiveLog, LogLoss, LogWriter, RowItem};
 
 /// Bytes that may wait for a full disk. Beyond that, calls are dropped and counted.
 const MOST_WAITING: usize = 16 << 20;
@@ -49,8 +49,8 @@ pub(crate) struct RunLog {
     course: RunLogState,
     owner: RunOwner,
     console_line: String,
-    /// The values of [`OWN`] of the newest row, kept to reuse their memory.
-    own: [String; OWN.len()],
+    /// The values of [`OWN`] of the newest row.
+    own: [RowItem; OWN.len()],
 }
 
 /// The names of the values that each row has.
@@ -152,7 +152,7 @@ impl RunLog {
             },
             owner,
             console_line: String::new(),
-            own: Default::default(),
+            own: OWN.map(RowItem::new),
         })
     }
 
@@ -169,7 +169,7 @@ impl RunLog {
             course: point.course,
             owner: point.owner.clone().into_owned(),
             console_line: String::new(),
-            own: Default::default(),
+            own: OWN.map(RowItem::new),
         };
         for (name, value) in &point.row {
             recovered.columns.set_json(name, value);
@@ -189,7 +189,7 @@ impl RunLog {
             end: self.log.end(),
             course: self.course,
             owner: Cow::Borrowed(&self.owner),
-            row: row.map(|(name, value)| (name.into(), value.into())).collect(),
+            row: row.map(|item| (item.name().into(), item.value().into())).collect(),
             set_summaries: self.columns.set_summaries().map(Cow::from).collect(),
         }
     }
@@ -439,13 +439,12 @@ impl RunLog {
         }
         self.columns.fill_step_metrics();
         let runtime = (self.runtime(open.time) * MICROSECONDS).round() / MICROSECONDS;
-        self.own.iter_mut().for_each(String::clear);
-        json::put_number(open.step.into(), &mut self.own[0]);
-        json::put_float(runtime, &mut self.own[1]);
-        json::put_float(epoch_seconds(open.time), &mut self.own[2]);
+        let [step, of_runtime, timestamp] = &mut self.own;
+        step.set(|text| json::put_number(open.step.into(), text));
+        of_runtime.set(|text| json::put_float(runtime, text));
+        timestamp.set(|text| json::put_float(epoch_seconds(open.time), text));
         let before = self.log.waiting();
-        let own = OWN.into_iter().zip(self.own.iter().map(String::as_str));
-        self.log.append_row(open.step, self.columns.row().chain(own));
+        self.log.append_row(open.step, self.columns.row().chain(&self.own));
         self.columns.close_row();
         self.course.row_bytes_since_summary += self.log.waiting() - before;
         let course = &self.course;
@@ -487,11 +486,7 @@ impl RunLog {
     fn write_stats(&mut self, time: SystemTime, readings: &[(&str, MetricValue)]) {
         let item = readings
             .iter()
-            .map(|(name, value)| {
-                let mut text = String::new();
-                json::put_number(*value, &mut text);
-                item(name, text)
-            })
+            .map(|(name, value)| item(name, json::number_text(*value)))
             .collect();
         self.log.append(RecordKind::Stats(proto::StatsRecord {
             stats_type: 0,

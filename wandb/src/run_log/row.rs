@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use logcore::MetricValue;
 
-use crate::log_format::json;
+use crate::log_format::{RowItem, json};
 use crate::log_format::proto::{Item, MetricRecord, MetricSummaryKinds};
 
 /// The columns of all rows.
@@ -33,7 +33,7 @@ pub(crate) struct RowColumns {
 /// A metric with its current value and its statistics.
 struct MetricColumn {
     /// The name, and the value of the open row or of the last row with this column.
-    item: Item,
+    item: RowItem,
     in_row: bool,
     /// `true` if the program has set the summary since the last value.
     summary_set: bool,
@@ -47,17 +47,13 @@ impl RowColumns {
     /// Sets a number of the open row.
     pub(crate) fn set_number(&mut self, name: &str, value: MetricValue) {
         let at = self.open_column(name);
-        let column = &mut self.all[at];
-        column.item.value_json.clear();
-        json::put_number(value, &mut column.item.value_json);
+        self.all[at].item.set(|text| json::put_number(value, text));
     }
 
     /// Sets a JSON value of the open row.
     pub(crate) fn set_json(&mut self, name: &str, value: &str) {
         let at = self.open_column(name);
-        let text = &mut self.all[at].item.value_json;
-        text.clear();
-        text.push_str(value);
+        self.all[at].item.set(|text| text.extend_from_slice(value.as_bytes()));
     }
 
     /// Returns `true` if the open row has no values.
@@ -79,7 +75,7 @@ impl RowColumns {
             }
         }
         for column in &mut self.all {
-            column.definition = find(&self.definitions, &self.globs, &column.item.key);
+            column.definition = find(&self.definitions, &self.globs, column.item.name());
         }
     }
 
@@ -98,7 +94,7 @@ impl RowColumns {
             }
             if let Some(&step) = self.index.get(&definition.step_metric)
                 && !self.all[step].in_row
-                && !self.all[step].item.value_json.is_empty()
+                && !self.all[step].item.is_empty()
             {
                 self.all[step].in_row = true;
                 self.open.push(step);
@@ -112,9 +108,9 @@ impl RowColumns {
             let column = &mut self.all[at];
             column.in_row = false;
             column.stale = !column.summary_set;
-            column
-                .aggregate
-                .add(column.definition.as_ref(), &column.item.value_json);
+            if column.summary_kinds().is_some() {
+                column.aggregate.add(column.item.value());
+            }
         }
         std::mem::swap(&mut self.open, &mut self.previous_row);
         self.open.clear();
@@ -135,7 +131,7 @@ impl RowColumns {
     /// Marks all summaries as missing in the file.
     pub(crate) fn mark_all_stale(&mut self) {
         for column in &mut self.all {
-            column.stale = !column.summary_set && !column.item.value_json.is_empty();
+            column.stale = !column.summary_set && !column.item.is_empty();
         }
     }
 
@@ -158,14 +154,13 @@ impl RowColumns {
     }
 
     /// Returns the names and values of the open row.
-    pub(crate) fn row(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        let items = self.open.iter().map(|&at| &self.all[at].item);
-        items.map(|item| (item.key.as_str(), item.value_json.as_str()))
+    pub(crate) fn row(&self) -> impl Iterator<Item = &RowItem> + Clone {
+        self.open.iter().map(|&at| &self.all[at].item)
     }
 
     /// Returns the names whose summary the program has set since their last value.
     pub(crate) fn set_summaries(&self) -> impl Iterator<Item = &str> {
-        self.summary_set.iter().map(|&at| self.all[at].item.key.as_str())
+        self.summary_set.iter().map(|&at| self.all[at].item.name())
     }
 
     /// Adds a row of the log that a recovery continues.
@@ -200,7 +195,7 @@ impl RowColumns {
     /// Returns the index of a column. A new name gets a new column.
     fn find(&mut self, name: &str) -> usize {
         if let Some(&at) = self.previous_row.get(self.open.len())
-            && self.all[at].item.key == name
+            && self.all[at].item.name() == name
         {
             return at;
         }
@@ -209,10 +204,7 @@ impl RowColumns {
         }
         let at = self.all.len();
         self.all.push(MetricColumn {
-            item: Item {
-                key: name.to_owned(),
-                ..Item::default()
-            },
+            item: RowItem::new(name),
             in_row: false,
             summary_set: false,
             definition: find(&self.definitions, &self.globs, name),
@@ -226,16 +218,21 @@ impl RowColumns {
 
 impl MetricColumn {
     fn summary(&self) -> Option<Item> {
-        let value_json = match self.definition.as_ref().and_then(|definition| definition.summary) {
-            Some(kinds) => self.aggregate.summary(kinds, &self.item.value_json)?,
-            None => self.item.value_json.clone(),
+        let value_json = match self.summary_kinds() {
+            Some(kinds) => self.aggregate.summary(kinds, self.item.value())?,
+            None => self.item.value().to_owned(),
         };
         // The summary has no null values.
         (value_json != "null").then(|| Item {
-            key: self.item.key.clone(),
+            key: self.item.name().to_owned(),
             value_json,
             ..Item::default()
         })
+    }
+
+    /// Returns the statistics that the definition of the metric asks for.
+    fn summary_kinds(&self) -> Option<MetricSummaryKinds> {
+        self.definition.as_ref()?.summary
     }
 }
 
@@ -257,10 +254,7 @@ struct Aggregate {
 }
 
 impl Aggregate {
-    fn add(&mut self, definition: Option<&MetricRecord>, value: &str) {
-        if definition.is_none_or(|definition| definition.summary.is_none()) {
-            return;
-        }
+    fn add(&mut self, value: &str) {
         let Some(value) = json::number(value) else { return };
         if self.first.is_none() {
             *self = Self {
