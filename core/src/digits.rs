@@ -7,24 +7,35 @@ use std::cell::RefCell;
 
 use zmij::Buffer;
 
-/// Appends the shortest digits of a finite double, as `serde_json` writes them. NaN and the
-/// infinities have no digits that a reader of JSON knows.
-pub fn append_digits(value: f64, line: &mut Vec<u8>) {
-    KEPT.with_borrow(|kept| match &kept[place_of(value)] {
-        kept if kept.is_of(value) => kept.append_to(line),
-        _ => line.extend_from_slice(Buffer::new().format_finite(value).as_bytes()),
-    });
+/// Calls `work` with the kept digits of this thread. Within `work`, no other call may ask for them.
+#[inline]
+pub fn with_kept_digits<T>(work: impl FnOnce(&mut DigitTable) -> T) -> T {
+    KEPT.with_borrow_mut(work)
 }
 
-/// As [`append_digits`], and keeps the digits for a sink that writes the same row later.
-pub fn append_and_keep_digits(value: f64, line: &mut Vec<u8>) {
-    let mut buffer = Buffer::new();
-    let digits = buffer.format_finite(value);
-    KEPT.with_borrow_mut(|kept| {
-        let kept = &mut kept[place_of(value)];
-        kept.keep(value, digits);
+/// The digits that a thread keeps.
+#[derive(Debug)]
+pub struct DigitTable([KeptDigits; PLACES]);
+
+impl DigitTable {
+    /// Appends the shortest digits of a finite double, as `serde_json` writes them. NaN and the
+    /// infinities have no digits that a reader of JSON knows.
+    #[inline]
+    pub fn append(&self, value: f64, line: &mut Vec<u8>) {
+        match &self.0[place_of(value)] {
+            kept if kept.is_of(value) => kept.append_to(line),
+            _ => line.extend_from_slice(Buffer::new().format_finite(value).as_bytes()),
+        }
+    }
+
+    /// As [`append`](Self::append), and keeps the digits for a sink that writes the same row later.
+    #[inline]
+    pub fn append_and_keep(&mut self, value: f64, line: &mut Vec<u8>) {
+        let mut buffer = Buffer::new();
+        let kept = &mut self.0[place_of(value)];
+        kept.keep(value, buffer.format_finite(value));
         kept.append_to(line);
-    });
+    }
 }
 
 /// Number of doubles that a thread keeps: a row and the next one, of a hundred metrics.
@@ -34,7 +45,7 @@ const PLACES: usize = 256;
 const LONGEST: usize = 24;
 
 thread_local! {
-    static KEPT: RefCell<[KeptDigits; PLACES]> = const { RefCell::new([KeptDigits::NONE; PLACES]) };
+    static KEPT: RefCell<DigitTable> = const { RefCell::new(DigitTable([KeptDigits::NONE; PLACES])) };
 }
 
 fn place_of(value: f64) -> usize {
@@ -43,7 +54,7 @@ fn place_of(value: f64) -> usize {
 }
 
 /// The digits of one double.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct KeptDigits {
     bits: u64,
     text: [u8; LONGEST],
@@ -86,9 +97,11 @@ mod tests {
     /// Appends a value that may be kept, keeps the value, and appends the kept value.
     fn appended(value: f64) -> [String; 3] {
         let mut lines = [const { Vec::new() }; 3];
-        append_digits(value, &mut lines[0]);
-        append_and_keep_digits(value, &mut lines[1]);
-        append_digits(value, &mut lines[2]);
+        with_kept_digits(|digits| {
+            digits.append(value, &mut lines[0]);
+            digits.append_and_keep(value, &mut lines[1]);
+            digits.append(value, &mut lines[2]);
+        });
         lines.map(|line| String::from_utf8(line).unwrap())
     }
 

@@ -1,6 +1,7 @@
 //! Metrics, as sinks receive them: batches of names and numbers.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::SystemTime;
 
 use serde::de::{self, Deserializer, Visitor};
@@ -26,6 +27,7 @@ pub struct MetricBatch<'a> {
     step: u64,
     time: SystemTime,
     values: &'a [(&'a str, MetricValue)],
+    layout: Option<NonZeroU64>,
 }
 
 impl<'a> MetricBatch<'a> {
@@ -43,7 +45,27 @@ impl<'a> MetricBatch<'a> {
             step,
             time,
             values,
+            layout: None,
         }
+    }
+
+    /// Numbers the sequence of names. Only the pipeline does so: in a process, batches with equal
+    /// numbers must have the same names in the same order.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_layout(self, layout: NonZeroU64) -> Self {
+        Self {
+            layout: Some(layout),
+            ..self
+        }
+    }
+
+    /// Returns the number of the sequence of names. A sink that has met the number before need not
+    /// compare the names.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn layout(&self) -> Option<NonZeroU64> {
+        self.layout
     }
 
     /// Returns the name of the logger.

@@ -1,6 +1,7 @@
 //! Rows: all metrics of one step, merged from several calls.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,19 @@ pub struct Row {
     /// to the next index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     times: BTreeMap<usize, LogTime>,
+    #[serde(skip)]
+    layout: RowLayout,
+}
+
+/// [`MetricBatch::layout`] of the names. It says nothing that the names do not say, so rows that
+/// differ by it are equal.
+#[derive(Debug, Clone, Copy, Default)]
+struct RowLayout(Option<NonZeroU64>);
+
+impl PartialEq for RowLayout {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,29 +60,57 @@ struct LogTime(#[serde(with = "crate::signed_time")] SystemTime);
 impl Row {
     /// Returns the row of a batch, in the memory of `spare`, whose names are often the same.
     fn from_batch(batch: &MetricBatch<'_>, spare: Option<Self>) -> Self {
-        let (mut logger, mut values) = spare.map(|row| (row.logger, row.values)).unwrap_or_default();
-        batch.logger().clone_into(&mut logger);
+        let layout = RowLayout(batch.layout());
+        let has_names = |row: &Self| layout.0.is_some() && row.layout.0 == layout.0;
+        if let Some(mut row) = spare {
+            if has_names(&row) && row.values.len() == batch.iter().len() {
+                for ((_, old), (_, value)) in row.values.iter_mut().zip(batch.iter()) {
+                    *old = value;
+                }
+            } else {
+                row.take_names(batch);
+                row.layout = layout;
+            }
+            (row.step, row.time) = (batch.step(), batch.time());
+            if row.logger != batch.logger() {
+                batch.logger().clone_into(&mut row.logger);
+            }
+            row.times.clear();
+            return row;
+        }
+        Self {
+            step: batch.step(),
+            time: batch.time(),
+            logger: batch.logger().to_owned(),
+            values: batch.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            times: BTreeMap::new(),
+            layout,
+        }
+    }
+
+    /// Takes names and values of a batch, in the memory of the names before.
+    fn take_names(&mut self, batch: &MetricBatch<'_>) {
         let mut count = 0;
         for (name, value) in batch.iter() {
-            match values.get_mut(count) {
+            match self.values.get_mut(count) {
                 Some((old, old_value)) => {
                     if old != name {
                         name.clone_into(old);
                     }
                     *old_value = value;
                 }
-                None => values.push((name.to_owned(), value)),
+                None => self.values.push((name.to_owned(), value)),
             }
             count += 1;
         }
-        values.truncate(count);
-        Self {
-            step: batch.step(),
-            time: batch.time(),
-            logger,
-            values,
-            times: BTreeMap::new(),
-        }
+        self.values.truncate(count);
+    }
+
+    /// Returns [`MetricBatch::layout`] of the batch with these names.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn layout(&self) -> Option<NonZeroU64> {
+        self.layout.0
     }
 
     /// Returns the time at which the value at `index` was logged.
@@ -95,6 +137,7 @@ impl Row {
             logger: self.logger.clone(),
             values: vec![self.values[index].clone()],
             times: BTreeMap::new(),
+            layout: RowLayout::default(),
         }
     }
 }
@@ -151,7 +194,8 @@ impl RowMerger {
         complete
     }
 
-    /// Takes back a row that was written, so that a later row can use its memory.
+    /// Takes back a row that was written, so that a later row can use its memory. The row has the
+    /// names that it had when the merger gave it out.
     ///
     /// ```
     /// use logcore::{MetricBatch, MetricValue, RowMerger};
@@ -205,6 +249,7 @@ impl RowMerger {
 
     fn merge(&mut self, batch: &MetricBatch<'_>, replaced: &mut Vec<Row>) {
         let Some(row) = &mut self.open else { return };
+        row.layout = RowLayout::default();
         if self.index.is_empty() {
             let names = row.values.iter().enumerate();
             self.index.extend(names.map(|(index, (name, _))| (name.clone(), index)));
@@ -271,6 +316,36 @@ mod tests {
                 prop_assert_eq!(alone, if name == "throughput/a" { Vec::new() } else { logged });
             }
             prop_assert!(written.iter().all(|row| row.values.len() == 1 && row.step == 7));
+        }
+
+        /// Rows in the memory of earlier ones are as new ones, with layouts and without.
+        #[test]
+        fn recycled_row_is_as_a_new_one(
+            calls in prop::collection::vec((0..4_u64, 0..4_usize, any::<bool>()), 1..20),
+        ) {
+            let layouts: [&[&str]; 4] = [&["a", "b"], &["b", "a"], &["a"], &["b", "a", "c"]];
+            let (mut kept, mut fresh, mut step) = (RowMerger::default(), RowMerger::default(), 0);
+            for (at, (pause, layout, has_layout)) in calls.into_iter().enumerate() {
+                step += pause;
+                let number = NonZeroU64::new(1 + layout as u64).filter(|_| has_layout);
+                let values: Vec<_> = layouts[layout].iter().map(|name| (*name, MetricValue::from(at))).collect();
+                let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at as u64);
+                let mut batch = MetricBatch::at(time, "trainer", step, &values);
+                let expected = fresh.push(&batch);
+                if let Some(number) = number {
+                    batch = batch.with_layout(number);
+                }
+                let rows = kept.push(&batch);
+                prop_assert_eq!(&rows, &expected);
+                for row in rows {
+                    let names: Vec<_> = row.values.iter().map(|(name, _)| name.as_str()).collect();
+                    if let Some(layout) = row.layout() {
+                        prop_assert_eq!(names, layouts[layout.get() as usize - 1]);
+                    }
+                    kept.recycle(row);
+                }
+            }
+            prop_assert_eq!(kept.take(), fresh.take());
         }
 
         #[test]

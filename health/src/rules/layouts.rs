@@ -2,6 +2,7 @@
 //! step, so a batch is recognized by comparing each name with the one at the same place before.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use logcore::MetricBatch;
@@ -24,6 +25,8 @@ pub(super) struct Layouts {
     places: usize,
     /// The layout of the last batch.
     last: u32,
+    /// [`MetricBatch::layout`] of the last batch, if it has the layout `last`.
+    last_numbered: Option<NonZeroU64>,
     scratch: Vec<u32>,
 }
 
@@ -49,6 +52,17 @@ impl Layouts {
     /// Returns the layout of a batch.
     #[inline]
     pub(super) fn find(&mut self, batch: &MetricBatch<'_>) -> Found {
+        let numbered = batch.layout();
+        if numbered.is_some() && numbered == self.last_numbered {
+            return Found::Layout(self.last);
+        }
+        let found = self.find_by_names(batch);
+        self.last_numbered = numbered.filter(|_| matches!(found, Found::Layout(_)));
+        found
+    }
+
+    #[inline]
+    fn find_by_names(&mut self, batch: &MetricBatch<'_>) -> Found {
         if let Some(last) = self.layouts.get(self.last as usize) {
             let next = last.next;
             if self.has_layout(batch, next) {
@@ -80,6 +94,7 @@ impl Layouts {
         self.layouts.clear();
         self.by_ids.clear();
         self.places = 0;
+        self.last_numbered = None;
     }
 
     #[inline]
@@ -143,7 +158,11 @@ mod tests {
         /// For any batches, equal sequences of names have one layout, whose ids stand for the
         /// names.
         #[test]
-        fn a_layout_stands_for_its_names(batches in prop::collection::vec("[abc]{0,4}", 1..40), forget in 0..40_usize) {
+        fn a_layout_stands_for_its_names(
+            batches in prop::collection::vec("[abc]{0,4}|a", 1..40),
+            is_numbered in prop::collection::vec(any::<bool>(), 40),
+            forget in 0..40_usize,
+        ) {
             let mut layouts = Layouts::default();
             let mut seen = HashMap::new();
             for (at, batch) in batches.iter().enumerate() {
@@ -153,7 +172,12 @@ mod tests {
                 }
                 let names: Vec<_> = batch.chars().map(String::from).collect();
                 let values: Vec<_> = names.iter().map(|name| (&**name, MetricValue::Int(1))).collect();
-                let found = layouts.find(&MetricBatch::new("trainer", 1, &values));
+                let mut sent = MetricBatch::new("trainer", 1, &values);
+                if is_numbered[at] {
+                    let number = batch.bytes().fold(1, |number, byte| number * 4 + u64::from(byte - b'`'));
+                    sent = sent.with_layout(NonZeroU64::new(number).unwrap());
+                }
+                let found = layouts.find(&sent);
                 let Found::Layout(layout) = found else { panic!("{found:?}") };
                 let of_ids: String = layouts.ids(layout).iter().map(|id| &*layouts.names()[*id as usize]).collect();
                 prop_assert_eq!(&of_ids, batch);

@@ -129,6 +129,17 @@ impl<'a> MetricsFrame<'a> {
             Some((name, value))
         })
     }
+
+    /// Returns `true` if the names of the values are exactly those of these numbers.
+    #[inline]
+    pub(crate) fn has_ids(&self, ids: &[u32]) -> bool {
+        let mut cursor = self.rest.clone();
+        self.count as usize == ids.len()
+            && ids.iter().all(|id| {
+                let entry = cursor.take(ENTRY_BYTES).and_then(<[u8]>::last_chunk);
+                entry.is_some_and(|bytes| u32::from_le_bytes(*bytes) == *id && *id != NO_ID)
+            })
+    }
 }
 
 /// Reads the state of a progress bar. The frame has the number of the logger, the event needs its

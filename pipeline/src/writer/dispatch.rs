@@ -5,6 +5,7 @@ use std::sync::Arc;
 use logcore::{EventKind, MediaDescription, MediaItem, MetricBatch, MetricValue};
 
 use super::logger_set::LoggerSet;
+use super::name_sequences::NameSequences;
 use crate::caller::pipeline_state::PipelineState;
 use crate::frame::chunks::ChunkAssembler;
 use crate::frame::decode::{
@@ -22,6 +23,8 @@ pub(crate) struct Dispatcher {
     pub(crate) loggers: LoggerSet,
     /// The names and values of one metrics frame. The vector is kept for its memory.
     values: Vec<(&'static str, MetricValue)>,
+    /// The sequences of names in the frames so far.
+    sequences: NameSequences,
     deferred: DeferredFormatter,
     /// Number of calls to loggers that have ended.
     late_calls: u64,
@@ -33,6 +36,7 @@ impl Dispatcher {
             loggers: LoggerSet::new(Arc::clone(&state)),
             state,
             values: Vec::new(),
+            sequences: NameSequences::default(),
             deferred: DeferredFormatter::default(),
             late_calls: 0,
         }
@@ -125,16 +129,24 @@ impl Dispatcher {
         };
         logger.note_step(frame.step);
         let mut values = reuse(std::mem::take(&mut self.values));
-        for (name, value) in frame.values() {
-            let name = match name {
-                MetricName::Id(id) => self.state.names.name(id),
-                MetricName::Text(text) => Some(text),
-            };
-            if let Some(name) = name {
-                values.push((name, value));
+        let sequence = self.sequences.find(&frame, &self.state.names);
+        match sequence {
+            Some(known) => {
+                values.reserve(known.names.len());
+                for (name, (_, value)) in known.names.iter().zip(frame.values()) {
+                    values.push((name, value));
+                }
             }
+            None => values.extend(frame.values().filter_map(|(name, value)| match name {
+                MetricName::Id(id) => Some((self.state.names.name(id)?, value)),
+                MetricName::Text(text) => Some((text, value)),
+            })),
         }
-        let batch = MetricBatch::at(frame.time, &logger.name, frame.step, &values);
+        let mut batch = MetricBatch::at(frame.time, &logger.name, frame.step, &values);
+        // A damaged frame may have fewer values than names.
+        if let Some(known) = sequence.filter(|known| known.names.len() == values.len()) {
+            batch = batch.with_layout(known.layout);
+        }
         for sink in logger.sinks(shared_sinks) {
             sinks.give(sink, EventKind::Metrics, |sink| sink.metrics(&batch));
         }

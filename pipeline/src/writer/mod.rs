@@ -44,6 +44,7 @@ pub(crate) mod dispatch;
 mod idle;
 mod logger_set;
 mod logger_table;
+mod name_sequences;
 mod routes;
 mod sink_slot;
 mod sink_table;

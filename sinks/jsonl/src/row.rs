@@ -4,7 +4,9 @@
 //! some readers, U+202E reverses the text of a terminal, and U+200B is invisible. These characters
 //! are escaped, too, so that each line is one line for every reader and shows all it contains.
 
-use logcore::digits::append_digits;
+use std::num::NonZeroU64;
+
+use logcore::digits::with_kept_digits;
 use logcore::escape::escape_json;
 use logcore::reserved_names::ROW_COLUMNS;
 use logcore::serde_json;
@@ -17,6 +19,8 @@ use serde::Serialize;
 pub(crate) struct RowWriter {
     logger: KeptText,
     keys: Vec<KeptText>,
+    /// The [layout](logcore::MetricBatch::layout) of the names in `keys`.
+    layout: Option<NonZeroU64>,
 }
 
 /// A name, and its text in a row.
@@ -36,25 +40,32 @@ impl RowWriter {
         line.extend_from_slice(b"{\"step\":");
         serde_json::to_writer(&mut *line, &row.step)?;
         line.extend_from_slice(b",\"time\":");
-        append_digits(epoch_seconds(row.time), line);
+        with_kept_digits(|digits| digits.append(epoch_seconds(row.time), line));
         line.extend_from_slice(b",\"logger\":");
         line.extend_from_slice(self.logger.text.as_bytes());
+        if row.layout().is_none() || row.layout() != self.layout {
+            self.layout = None;
+            self.learn_keys(row)?;
+            self.layout = row.layout();
+        }
         let mut others: Vec<(&str, MetricValue)> = Vec::new();
-        for (index, (name, value)) in row.values.iter().enumerate() {
-            let key = self.key(index, name)?;
-            if key.is_empty() {
-                continue;
-            }
-            line.extend_from_slice(key.as_bytes());
-            match value {
-                MetricValue::Int(_) | MetricValue::UInt(_) => serde_json::to_writer(&mut *line, value)?,
-                value if value.as_f64().is_finite() => append_digits(value.as_decimal(), line),
-                value => {
-                    line.extend_from_slice(b"null");
-                    others.push((name, *value));
+        with_kept_digits(|digits| {
+            for ((name, value), key) in row.values.iter().zip(&self.keys) {
+                if key.text.is_empty() {
+                    continue;
+                }
+                line.extend_from_slice(key.text.as_bytes());
+                match value {
+                    MetricValue::Int(_) | MetricValue::UInt(_) => serde_json::to_writer(&mut *line, value)?,
+                    value if value.as_f64().is_finite() => digits.append(value.as_decimal(), line),
+                    value => {
+                        line.extend_from_slice(b"null");
+                        others.push((name, *value));
+                    }
                 }
             }
-        }
+            Ok::<_, serde_json::Error>(())
+        })?;
         if let Some(text) = nonfinite::write(&others) {
             line.extend_from_slice(b",\"nonfinite\":");
             line.extend_from_slice(to_escaped_json(&text)?.as_bytes());
@@ -67,11 +78,14 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Returns the text before the value of the metric at `index`; empty for a metric that would
-    /// repeat a column of the row.
-    fn key(&mut self, index: usize, name: &str) -> serde_json::Result<&str> {
-        if self.keys.get(index).is_none_or(|key| key.name != name) {
-            let text = match ROW_COLUMNS.contains(&name) {
+    /// Makes the text before the value of each metric; empty for a metric that would repeat a column
+    /// of the row.
+    fn learn_keys(&mut self, row: &Row) -> serde_json::Result<()> {
+        for (index, (name, _)) in row.values.iter().enumerate() {
+            if self.keys.get(index).is_some_and(|key| key.name == *name) {
+                continue;
+            }
+            let text = match ROW_COLUMNS.contains(&&**name) {
                 true => String::new(),
                 false => format!(",{}:", to_escaped_json(name)?),
             };
@@ -80,9 +94,10 @@ impl RowWriter {
                 None => self.keys.push(KeptText::new(name, text)),
             }
         }
-        Ok(self.keys.get(index).map_or("", |key| &key.text))
+        Ok(())
     }
 }
+
 /// Returns rows with the columns that only some rows have in the first one: so readers, which take
 /// the columns from the first rows, know all columns that are not metrics.
 pub(crate) fn with_all_columns(rows: &[u8], attempt: u32) -> Vec<u8> {
@@ -190,15 +205,22 @@ mod tests {
     fn a_writer_follows_names_that_change() {
         let mut writer = RowWriter::default();
         let rows: [&[&str]; 5] = [&["a", "b"], &["b"], &["a", "b", "step", "c"], &[], &["c", "a"]];
-        for names in rows {
+        // Each sequence comes again, when its number is known.
+        for (at, names) in rows.iter().enumerate().flat_map(|row| [row; 2]) {
             let values: Vec<_> = names.iter().map(|name| (*name, MetricValue::Int(1))).collect();
-            let mut rows = RowMerger::default();
-            rows.push(&MetricBatch::new("trainer", 7, &values));
-            let (mut kept, row) = (Vec::new(), rows.take().unwrap());
-            writer.append_row(&row, 1, &mut kept).unwrap();
-            let mut fresh = Vec::new();
-            RowWriter::default().append_row(&row, 1, &mut fresh).unwrap();
-            assert_eq!(String::from_utf8(kept), String::from_utf8(fresh));
+            for layout in [None, NonZeroU64::new(1 + at as u64)] {
+                let mut batch = MetricBatch::new("trainer", 7, &values);
+                if let Some(layout) = layout {
+                    batch = batch.with_layout(layout);
+                }
+                let mut rows = RowMerger::default();
+                rows.push(&batch);
+                let (mut kept, row) = (Vec::new(), rows.take().unwrap());
+                writer.append_row(&row, 1, &mut kept).unwrap();
+                let mut fresh = Vec::new();
+                RowWriter::default().append_row(&row, 1, &mut fresh).unwrap();
+                assert_eq!(String::from_utf8(kept), String::from_utf8(fresh));
+            }
         }
     }
 

@@ -3,21 +3,28 @@
 use std::fmt::Write as _;
 
 use logcore::MetricValue;
-use logcore::digits::append_and_keep_digits;
+use logcore::digits::{DigitTable, with_kept_digits};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// Appends a number with its shortest digits. A double is read back exactly.
 pub(crate) fn put_number(value: MetricValue, text: &mut Vec<u8>) {
+    with_kept_digits(|digits| put_kept_number(value, digits, text));
+}
+
+/// As [`put_number`], for one of many numbers.
+#[inline]
+pub(crate) fn put_kept_number(value: MetricValue, digits: &mut DigitTable, text: &mut Vec<u8>) {
     match value {
         MetricValue::Int(value) => text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
         MetricValue::UInt(value) => text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
-        other => put_float(other.as_decimal(), text),
+        other => put_kept_float(other.as_decimal(), digits, text),
     }
 }
 
 /// Appends a double. Integral values have no fraction, as in the official client.
-pub(crate) fn put_float(value: f64, text: &mut Vec<u8>) {
+#[inline]
+fn put_kept_float(value: f64, digits: &mut DigitTable, text: &mut Vec<u8>) {
     // Below this limit, all integers are exact.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     // Compared with its integer, a double needs no call of a library on any processor.
@@ -27,7 +34,7 @@ pub(crate) fn put_float(value: f64, text: &mut Vec<u8>) {
         }
         text.extend_from_slice(itoa::Buffer::new().format(value.abs() as u64).as_bytes());
     } else if value.is_finite() {
-        append_and_keep_digits(value, text);
+        digits.append_and_keep(value, text);
     } else if value.is_nan() {
         text.extend_from_slice(b"NaN");
     } else {

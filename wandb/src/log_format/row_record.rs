@@ -82,8 +82,8 @@ fn take_delimited<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// A value of rows under its name, in the bytes that it has in the record of a row.
 ///
-/// The bytes of the name are made once. A row copies each of its values with one call of `memcpy`:
-/// measured for ten metrics, 900 instructions less than field by field.
+/// The bytes of the name are made once, and a row copies each of its items with one call of
+/// `memcpy`.
 pub(crate) struct RowItem {
     name: String,
     /// The item: its tag and length, the name, and the value.

@@ -178,7 +178,8 @@ impl LogWriter {
         if CHUNK_HEADER + length > BLOCK - self.block_offset {
             let mut bytes = std::mem::take(&mut self.record);
             bytes.clear();
-            bytes.extend(self.waiting.drain(chunk..).skip(CHUNK_HEADER));
+            bytes.extend_from_slice(&self.waiting[record..]);
+            self.waiting.truncate(chunk);
             self.split_into_chunks(&bytes);
             self.record = bytes;
             return;

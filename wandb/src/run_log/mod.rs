@@ -208,10 +208,16 @@ impl RunLog {
     pub(crate) fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), CallRejection> {
         self.check_room()?;
         self.note_time(batch.time());
+        if self.columns.knows(batch) {
+            self.open_row(batch.step(), batch.time())?;
+            self.columns.set_numbers(batch);
+            return Ok(());
+        }
         let mut readings: Vec<(&str, MetricValue)> = Vec::new();
-        let mut opened = false;
+        let (mut opened, mut has_readings) = (false, false);
         for (name, value) in batch.iter() {
             if let Some(name) = name.strip_prefix(SYSTEM) {
+                has_readings = true;
                 if self.course.has_stats {
                     readings.push((name, value));
                 }
@@ -222,6 +228,9 @@ impl RunLog {
                 opened = true;
             }
             self.columns.set_number(name, value);
+        }
+        if opened && !has_readings {
+            self.columns.note_layout(batch);
         }
         if !readings.is_empty() {
             self.write_stats(batch.time(), &readings);
@@ -441,8 +450,8 @@ impl RunLog {
         let runtime = (self.runtime(open.time) * MICROSECONDS).round() / MICROSECONDS;
         let [step, of_runtime, timestamp] = &mut self.own;
         step.set(|text| json::put_number(open.step.into(), text));
-        of_runtime.set(|text| json::put_float(runtime, text));
-        timestamp.set(|text| json::put_float(epoch_seconds(open.time), text));
+        of_runtime.set(|text| json::put_number(runtime.into(), text));
+        timestamp.set(|text| json::put_number(epoch_seconds(open.time).into(), text));
         let before = self.log.waiting();
         self.log.append_row(open.step, self.columns.row().chain(&self.own));
         self.columns.close_row();
@@ -526,6 +535,7 @@ fn item(key: &str, value_json: String) -> Item {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
     use tempfile::TempDir;
 
@@ -540,8 +550,11 @@ mod tests {
 
     impl TestLog {
         fn new() -> Self {
+            Self::started(SystemTime::now())
+        }
+
+        fn started(start: SystemTime) -> Self {
             let folder = TempDir::new().unwrap();
-            let start = SystemTime::now();
             let first = RunStart {
                 run: proto::RunRecord::default(),
                 environment: proto::EnvironmentRecord::default(),
@@ -644,6 +657,38 @@ mod tests {
             .map(|item| item.value_json)
             .collect();
         assert_eq!(runtimes, ["1.234568", "2", "3"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Batches that have the number of their names write what batches without one write.
+        #[test]
+        fn layout_changes_no_record(calls in prop::collection::vec((0..3_u64, 0..6_usize, any::<bool>()), 1..30)) {
+            let layouts: [&[&str]; 6] = [&["a", "b"], &["a", "b"], &["b", "a"], &["a", "system/gpu"], &["c"], &[]];
+            let start = SystemTime::now();
+            let [mut numbered, mut plain] = [(); 2].map(|()| TestLog::started(start));
+            let mut step = 0;
+            for (at, (pause, layout, sets_summary)) in calls.into_iter().enumerate() {
+                step += pause;
+                let values = layouts[layout].iter().map(|name| (*name, MetricValue::Float(0.1 + at as f64)));
+                let values: Vec<_> = values.collect();
+                let batch = MetricBatch::at(start + Duration::from_secs(at as u64), "x", step, &values);
+                let number = std::num::NonZeroU64::MIN.saturating_add(layout as u64);
+                let results = [
+                    numbered.log.metrics(&batch.with_layout(number)),
+                    plain.log.metrics(&batch),
+                ];
+                prop_assert_eq!(results[0], results[1]);
+                if sets_summary {
+                    numbered.log.set_summary("a", &json!(at)).unwrap();
+                    plain.log.set_summary("a", &json!(at)).unwrap();
+                }
+            }
+            for running in [&mut numbered, &mut plain] {
+                running.log.end(0, start);
+            }
+            prop_assert_eq!(numbered.records(), plain.records());
+        }
     }
 
     #[test]

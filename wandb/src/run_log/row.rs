@@ -4,11 +4,13 @@
 //! program can set a summary value itself, which holds until the metric is logged again.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
-use logcore::MetricValue;
+use logcore::digits::with_kept_digits;
+use logcore::{MetricBatch, MetricValue};
 
-use crate::log_format::{RowItem, json};
 use crate::log_format::proto::{Item, MetricRecord, MetricSummaryKinds};
+use crate::log_format::{RowItem, json};
 
 /// The columns of all rows.
 ///
@@ -24,6 +26,10 @@ pub(crate) struct RowColumns {
     previous_row: Vec<usize>,
     /// The columns whose summary the program has set since their last value.
     summary_set: Vec<usize>,
+    /// The [layout](MetricBatch::layout) of the last batch.
+    last_layout: Option<NonZeroU64>,
+    /// A layout that came twice in a row, and its columns.
+    known_layout: (Option<NonZeroU64>, Vec<usize>),
     /// Definitions by name.
     definitions: HashMap<String, MetricRecord>,
     /// Definitions by prefix.
@@ -48,6 +54,36 @@ impl RowColumns {
     pub(crate) fn set_number(&mut self, name: &str, value: MetricValue) {
         let at = self.open_column(name);
         self.all[at].item.set(|text| json::put_number(value, text));
+    }
+
+    /// Returns `true` if [`set_numbers`](Self::set_numbers) knows the columns of a batch.
+    pub(crate) fn knows(&self, batch: &MetricBatch<'_>) -> bool {
+        batch.layout().is_some() && batch.layout() == self.known_layout.0
+    }
+
+    /// Sets the numbers of a batch whose columns are known, in the open row.
+    pub(crate) fn set_numbers(&mut self, batch: &MetricBatch<'_>) {
+        let columns = std::mem::take(&mut self.known_layout.1);
+        with_kept_digits(|digits| {
+            for (&at, (_, value)) in columns.iter().zip(batch.iter()) {
+                self.open_at(at);
+                let item = &mut self.all[at].item;
+                item.set(|text| json::put_kept_number(value, digits, text));
+            }
+        });
+        self.known_layout.1 = columns;
+        self.last_layout = batch.layout();
+    }
+
+    /// Notes the columns of a batch, all of whose values are in the open row, if the batch before
+    /// had the same names: a program that alternates between layouts would find none known.
+    pub(crate) fn note_layout(&mut self, batch: &MetricBatch<'_>) {
+        if batch.layout().is_some() && batch.layout() == self.last_layout {
+            let places = batch.iter().map(|(name, _)| self.index.get(name).copied());
+            let places: Option<Vec<_>> = places.collect();
+            self.known_layout = (batch.layout().filter(|_| places.is_some()), places.unwrap_or_default());
+        }
+        self.last_layout = batch.layout();
     }
 
     /// Sets a JSON value of the open row.
@@ -183,13 +219,20 @@ impl RowColumns {
     /// Adds a column to the open row, and returns the index of the column.
     fn open_column(&mut self, name: &str) -> usize {
         let at = self.find(name);
-        if std::mem::take(&mut self.all[at].summary_set) {
+        self.open_at(at);
+        at
+    }
+
+    /// Adds the column at this index to the open row.
+    #[inline]
+    fn open_at(&mut self, at: usize) {
+        let column = &mut self.all[at];
+        if std::mem::take(&mut column.summary_set) {
             self.summary_set.retain(|summary_set| *summary_set != at);
         }
-        if !std::mem::replace(&mut self.all[at].in_row, true) {
+        if !std::mem::replace(&mut column.in_row, true) {
             self.open.push(at);
         }
-        at
     }
 
     /// Returns the index of a column. A new name gets a new column.
