@@ -12,6 +12,12 @@ use crate::logger::summary::SummaryForm;
 /// a program prints by itself, and to hand the terminal to another program. Without the feature
 /// `console`, it only runs `work`.
 ///
+/// Nothing waits for `work` to return. A [flush](crate::UnifiedLogger::flush) meanwhile succeeds
+/// without the lines that wait. A logger that ends meanwhile, on any thread, writes all waiting lines
+/// and the closing summary at once, over the output of `work`; so does the end of the process, by
+/// `exit` or by a signal. With [`OnFull::Wait`](crate::OnFull::Wait), a pipe or a file gets the lines
+/// beyond 64 MiB at once, too.
+///
 /// ```
 /// let answer = facade::suspend(|| {
 ///     println!("two lines of my own,");

@@ -399,9 +399,7 @@ pub fn print_line(line: &str) -> bool {
     if !StdStream::Stderr.is_terminal() {
         return false;
     }
-    let handle = TerminalHandle::open(StdStream::Stderr);
-    handle.put(line, WriteRequest::Now);
-    let _ = handle.terminal.write_last();
+    TerminalHandle::open(StdStream::Stderr).print_notice(line);
     true
 }
 
@@ -423,6 +421,9 @@ pub fn limit_waiting(deadline: Deadline) {
 /// and lines wait.
 ///
 /// Use it around output of the program's own, or around another program that uses the terminal.
+///
+/// Nobody waits for `work` to return: a flush meanwhile returns without the lines that wait, and a
+/// logger that ends meanwhile, on any thread, has all waiting lines written at once.
 ///
 /// ```
 /// let answer = logcore_console::suspend(|| {

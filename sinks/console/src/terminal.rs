@@ -13,6 +13,10 @@
 //!
 //! A caller that waits in vain marks the terminal as stuck. Until the next write succeeds, no
 //! caller waits again.
+//!
+//! While a caller of `suspend` has the screen, lines are held: nobody waits for them, and they count
+//! as neither delivered nor dropped. The end of a logger has them written nevertheless, because the
+//! process may end before the pause does.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -82,6 +86,8 @@ struct TerminalState {
     stuck: bool,
     /// Number of callers that want the screen for themselves.
     paused: u32,
+    /// `true` if a logger has ended since the pause began: its notices are not held either.
+    ended_in_pause: bool,
     closing: bool,
     /// Period in which no caller waits for room, because a logger ends.
     no_waiting: Option<Range<Instant>>,
@@ -111,6 +117,8 @@ pub(crate) enum WriteRequest {
     NextFrame,
     /// At once.
     Now,
+    /// At once, even while a caller of `suspend` has the screen.
+    DespitePause,
 }
 
 #[derive(Default)]
@@ -185,15 +193,15 @@ impl Terminal {
             state.request(WriteRequest::NextFrame);
             self.core.changed.notify_all();
         }
-        if state.paused == 0 && !state.stuck && state.is_due(Instant::now()) {
+        if !state.is_held() && !state.stuck && state.is_due(Instant::now()) {
             state = self.core.wait_until_written(state, Instant::now() + WRITE_TIMEOUT);
             state.stuck = state.is_behind();
         }
         self.failure(&state)
     }
 
-    /// Has lines and bars written until the deadline. A terminal that is stuck already gets only
-    /// [`WRITE_TIMEOUT`].
+    /// Has lines and bars written until the deadline, unless a pause holds them. A terminal that is
+    /// stuck already gets only [`WRITE_TIMEOUT`].
     pub(crate) fn flush(&self, deadline: Deadline) -> Result<(), SinkError> {
         let state = self.core.lock();
         let until = if state.stuck {
@@ -201,13 +209,13 @@ impl Terminal {
         } else {
             deadline
         };
-        self.outcome(&mut self.core.wait_for_all(state, until))
+        self.outcome(&mut self.core.wait_for_all(state, WriteRequest::Now, until))
     }
 
-    /// Has lines and bars written; waits for that up to [`WRITE_TIMEOUT`].
-    /// [`is_stuck`](Self::is_stuck) tells whether it was enough.
+    /// Has the last lines of a logger written, even in a pause; waits for that up to
+    /// [`WRITE_TIMEOUT`]. [`is_stuck`](Self::is_stuck) tells whether it was enough.
     pub(crate) fn write_last(&self) -> Result<(), SinkError> {
-        let mut state = self.core.wait_for_all(self.core.lock(), Deadline::after(WRITE_TIMEOUT));
+        let mut state = self.core.wait_for_end(self.core.lock(), Deadline::after(WRITE_TIMEOUT));
         state.stuck = state.is_behind();
         self.failure(&state)
     }
@@ -273,6 +281,19 @@ impl TerminalHandle {
         self.queue(line, request, self.terminal.core.wait_for_room(line));
     }
 
+    /// Prints a notice; waits for that up to [`WRITE_TIMEOUT`]. A pause holds the notice, unless a
+    /// logger has ended meanwhile: then the process may be about to end.
+    pub(crate) fn print_notice(&self, line: &str) {
+        let state = self.terminal.core.lock();
+        let request = match state.ended_in_pause {
+            true => WriteRequest::DespitePause,
+            false => WriteRequest::Now,
+        };
+        self.queue(line, request, state);
+        // An error of this stream cannot be reported on this stream.
+        let _ = self.terminal.flush(Deadline::after(WRITE_TIMEOUT));
+    }
+
     fn queue(&self, line: &str, request: WriteRequest, mut state: MutexGuard<'_, TerminalState>) {
         state.request(request);
         let full = state.is_full(line);
@@ -289,11 +310,11 @@ impl TerminalHandle {
         }
     }
 
-    /// Has everything written until the deadline. Lines that are not written by then are counted as
-    /// dropped.
+    /// Has everything written until the deadline, even in a pause. Lines that are not written by then
+    /// are counted as dropped.
     pub(crate) fn settle(&self, deadline: Deadline) -> Result<(), SinkError> {
         let core = &self.terminal.core;
-        let mut state = core.wait_for_all(core.lock(), deadline);
+        let mut state = core.wait_for_end(core.lock(), deadline);
         if state.is_behind()
             && let Some(account) = state.accounts.get_mut(&self.account)
         {
@@ -344,7 +365,7 @@ pub(crate) fn limit_waiting(deadline: Deadline) {
     }
 }
 
-/// A period in which only `suspend`'s caller writes to the screen.
+/// A period in which only `suspend`'s caller writes to the screen, and loggers that end.
 struct TerminalPause<'a>(&'a TerminalCore);
 
 impl<'a> TerminalPause<'a> {
@@ -371,12 +392,16 @@ impl Drop for TerminalPause<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.paused -= 1;
+        state.ended_in_pause &= state.paused > 0;
         state.bars_changed = true;
-        state.request = match (state.bars.is_empty(), state.has_lines()) {
-            (false, _) => WriteRequest::Now,
-            (true, true) => WriteRequest::NextFrame,
-            (true, false) => WriteRequest::None,
-        };
+        // A caller may still wait for a request that it has made despite the pause.
+        if state.request < WriteRequest::DespitePause {
+            state.request = match (state.bars.is_empty(), state.has_lines()) {
+                (false, _) => WriteRequest::Now,
+                (true, true) => WriteRequest::NextFrame,
+                (true, false) => WriteRequest::None,
+            };
+        }
         self.0.changed.notify_all();
     }
 }
@@ -393,7 +418,7 @@ impl TerminalCore {
                     return;
                 }
                 state = match state.due_at(now) {
-                    Some(at) if state.paused == 0 => self.wait(state, at),
+                    Some(at) if !state.is_held() => self.wait(state, at),
                     _ => sync::wait(&self.changed, state),
                 };
                 continue;
@@ -404,9 +429,8 @@ impl TerminalCore {
 
     /// Writes a frame. The lock is released meanwhile.
     fn write<'a>(&'a self, mut state: MutexGuard<'a, TerminalState>, now: Instant) -> MutexGuard<'a, TerminalState> {
-        let paused = state.paused > 0;
         let mut lines = String::new();
-        if !paused {
+        if !state.is_held() {
             state.request = WriteRequest::None;
             lines = mem::take(&mut state.lines);
             for account in state.accounts.values_mut() {
@@ -417,7 +441,7 @@ impl TerminalCore {
                 lines.push_str(&format!("… {count} lines skipped: the terminal was stalled\n"));
             }
         }
-        let bars = match paused || state.closing {
+        let bars = match state.paused > 0 || state.closing {
             true => Vec::new(),
             false => state.bars.lines(&self.output, now),
         };
@@ -441,12 +465,23 @@ impl TerminalCore {
         state
     }
 
-    fn wait_for_all<'a>(
+    /// Has everything written at the end of a logger, and waits for that.
+    fn wait_for_end<'a>(
         &'a self,
         mut state: MutexGuard<'a, TerminalState>,
         deadline: Deadline,
     ) -> MutexGuard<'a, TerminalState> {
-        state.request(WriteRequest::Now);
+        state.ended_in_pause = state.paused > 0;
+        self.wait_for_all(state, WriteRequest::DespitePause, deadline)
+    }
+
+    fn wait_for_all<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, TerminalState>,
+        request: WriteRequest,
+        deadline: Deadline,
+    ) -> MutexGuard<'a, TerminalState> {
+        state.request(request);
         self.changed.notify_all();
         let until = Instant::now() + deadline.remaining().min(ONE_YEAR);
         self.wait_until_written(state, until)
@@ -464,13 +499,14 @@ impl TerminalCore {
     }
 
     /// Waits until the line finds room, if the stream is a pipe or a file: those get all lines,
-    /// however long it takes, unless a logger is about to end. A terminal that is stalled for too
-    /// long skips lines instead.
+    /// however long it takes, unless a logger is about to end. A full backlog is written even in a
+    /// pause, because the pause may wait for this caller. A terminal that is stalled for too long
+    /// skips lines instead.
     fn wait_for_room<'a>(&'a self, line: &str) -> MutexGuard<'a, TerminalState> {
         let mut state = self.lock();
         while state.is_full(line) && !self.output.is_terminal() && state.phase != WriterPhase::Missing {
             let now = Instant::now();
-            state.request(WriteRequest::NextFrame);
+            state.request(WriteRequest::DespitePause);
             self.changed.notify_all();
             state = match &state.no_waiting {
                 Some(period) if period.contains(&now) => break,
@@ -501,7 +537,7 @@ impl TerminalState {
 
     /// Returns `true` if the thread should write now.
     fn is_due(&self, now: Instant) -> bool {
-        if self.paused > 0 {
+        if self.is_held() {
             return self.bars_on_screen;
         }
         self.due_at(now).is_some_and(|at| now >= at)
@@ -514,7 +550,7 @@ impl TerminalState {
             return Some(after(Duration::ZERO));
         }
         let lines = match (self.request, self.bars_on_screen) {
-            (WriteRequest::Now, _) => return Some(after(Duration::ZERO)),
+            (WriteRequest::Now | WriteRequest::DespitePause, _) => return Some(after(Duration::ZERO)),
             (WriteRequest::NextFrame, true) => Some(after(BETWEEN_FRAMES)),
             (WriteRequest::NextFrame, false) => Some(after(Duration::ZERO)),
             (WriteRequest::None, _) => None,
@@ -527,6 +563,11 @@ impl TerminalState {
         lines.into_iter().chain(bars).min()
     }
 
+    /// Returns `true` while lines and bars wait for the end of a pause.
+    fn is_held(&self) -> bool {
+        self.paused > 0 && self.request < WriteRequest::DespitePause
+    }
+
     fn has_lines(&self) -> bool {
         !self.lines.is_empty() || self.skipped > 0
     }
@@ -536,12 +577,13 @@ impl TerminalState {
         !self.lines.is_empty() && self.lines.len() + line.len() > BACKLOG
     }
 
-    /// Returns `true` if something was requested that is not on the screen yet.
+    /// Returns `true` if something was requested that is not on the screen yet, and no pause holds
+    /// it.
     fn is_behind(&self) -> bool {
         match self.phase {
             WriterPhase::Missing => false,
             WriterPhase::Writing => true,
-            WriterPhase::Idle => self.request > WriteRequest::None,
+            WriterPhase::Idle => self.request > WriteRequest::None && !self.is_held(),
         }
     }
 

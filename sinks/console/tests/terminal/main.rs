@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::programs::{BATCHES, CROWD, EPOCHS, OUTER, STEADY, THREADS, said};
+use crate::programs::{BATCHES, CROWD, EPOCHS, HOARD, OUTER, STEADY, THREADS, said};
 use testkit::terminal::{CommandBuilder, FOLDER, PROGRAM, TestTerminal};
 
 /// Runs a program if this process is the child of a test.
@@ -194,6 +194,108 @@ fn a_terminal_that_is_stalled_at_the_end_takes_no_time_from_other_sinks() {
     assert_eq!(sinks["jsonl"]["delivered"], STEADY, "{report}");
     assert_eq!(sinks["console"]["delivered"], 1, "{report}");
     assert_eq!(sinks["console"]["dropped"]["terminal stalled"], STEADY, "{report}");
+}
+
+/// The lines that wait are neither lost nor a stalled terminal.
+#[test]
+fn a_flush_does_not_wait_for_the_end_of_suspend() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("flushes suspended", folder.path(), 100, &[]);
+    let flushed = folder.path().join("flushed");
+    while !flushed.exists() {
+        terminal.read_for(Duration::from_millis(20));
+    }
+    assert!(
+        !terminal.screen().contains("a line that waits"),
+        "{}",
+        terminal.screen()
+    );
+    fs::write(folder.path().join("go"), "").unwrap();
+    assert!(terminal.read_to_end().success());
+    assert_eq!(fs::read_to_string(&flushed).unwrap(), "Ok(())");
+    assert!(
+        terminal.screen().contains("| flushes | a line that waits"),
+        "{}",
+        terminal.screen()
+    );
+}
+
+#[test]
+fn loggers_that_finish_within_suspend_write_their_lines_and_the_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("finishes suspended", folder.path(), 100, &[]);
+    let reports = folder.path().join("reports");
+    while !reports.exists() {
+        terminal.read_for(Duration::from_millis(20));
+    }
+    terminal.read_until(|screen| {
+        let text = screen.contents();
+        let shown = ["| here | a last line", "| elsewhere | a last line", "✓ "];
+        shown.iter().all(|part| text.contains(part))
+    });
+    fs::write(folder.path().join("go"), "").unwrap();
+    assert!(terminal.read_to_end().success());
+    let reports: serde_json::Value = serde_json::from_slice(&fs::read(&reports).unwrap()).unwrap();
+    for report in reports.as_array().unwrap() {
+        assert_eq!(report["sinks"]["console"]["delivered"], 1, "{report}");
+        assert_eq!(report["sinks"]["console"]["dropped"], serde_json::json!({}), "{report}");
+    }
+}
+
+/// Checks the last lines of a program whose process has ended within `suspend`.
+fn assert_complete(terminal: &mut TestTerminal, end: &[&str]) {
+    let text = terminal.transcript().join("\n");
+    let lines = ["| ends | a line that waits", "| ends | bar-ends: ", "5/10"];
+    for part in lines.iter().chain(end) {
+        assert!(text.contains(part), "without {part:?}:\n{text}");
+    }
+    assert!(!text.contains("logcore:"), "a loss is reported:\n{text}");
+}
+
+#[test]
+fn a_process_that_exits_within_suspend_loses_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("exits suspended", folder.path(), 100, &[]);
+    assert!(terminal.read_to_end().success());
+    assert_complete(&mut terminal, &["✓ ends finished after "]);
+}
+
+#[test]
+fn a_process_that_a_signal_ends_within_suspend_loses_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("terminated suspended", folder.path(), 100, &[]);
+    let status = terminal.read_to_end();
+    assert_eq!(status.signal(), Some("Terminated"), "{status:?}");
+    let end = [
+        "| WARN  | ends | Interrupted by SIGTERM",
+        "✗ ends interrupted by SIGTERM after ",
+    ];
+    assert_complete(&mut terminal, &end);
+}
+
+#[test]
+fn notices_after_the_end_of_a_logger_appear_within_suspend() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("late suspended", folder.path(), 200, &[]);
+    assert!(terminal.read_to_end().success());
+    let text = terminal.screen();
+    for notice in ["logcore: logger `late` has ended", "logcore: 1 call came after the end"] {
+        assert!(text.contains(notice), "without {notice:?}:\n{text}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_more_lines_within_suspend_than_the_backlog_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
+        .env(PROGRAM, "hoards suspended")
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("| INFO  | hoards | x").count(), HOARD);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! The programs that run in the terminal. Each is this test program, started again.
 #![allow(clippy::print_stdout, reason = "programs that print are what is tested")]
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use facade::{LogConfig, UnifiedLogger, setup_logging};
+use facade::{LogConfig, OnFull, UnifiedLogger, setup_logging};
 
 use testkit::terminal::{FOLDER, PROGRAM};
 
@@ -23,6 +25,8 @@ pub(crate) const EPOCHS: u64 = 3;
 pub(crate) const BATCHES: u64 = 20;
 /// Number of updates of each bar of `bars only`.
 pub(crate) const FRAMES: u64 = 8;
+/// Number of lines of `hoards suspended`, of 1 MiB each: more than the backlog of 64 MiB.
+pub(crate) const HOARD: usize = 70;
 /// Number of lines of `outer`.
 pub(crate) const OUTER: u64 = 40;
 
@@ -40,6 +44,12 @@ pub(crate) fn run() {
         "steady" => steady(),
         "forever" => forever(),
         "ends stopped" => ends_stopped(),
+        "flushes suspended" => flushes_suspended(),
+        "finishes suspended" => finishes_suspended(),
+        "exits suspended" => ends_suspended(|| std::process::exit(0)),
+        "terminated suspended" => ends_suspended(terminate),
+        "late suspended" => late_suspended(),
+        "hoards suspended" => hoards_suspended(),
         "panics" => panics(),
         "prints" => prints(),
         "hostile" => hostile(),
@@ -137,9 +147,7 @@ fn stages() {
         if stage == 6 {
             break;
         }
-        while !folder().join(format!("go-{stage}")).exists() {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for(&format!("go-{stage}"));
     }
     for logger in &loggers {
         logger.finish();
@@ -181,9 +189,7 @@ fn ends_stopped() {
     };
     let logger = setup_logging(config).unwrap();
     logger.info("the first line");
-    while !folder().join("go").exists() {
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_for("go");
     for i in 0..STEADY {
         logger.info(format_args!("line {i} of the training"));
         logger.log_metrics([("loss", i)]);
@@ -192,6 +198,89 @@ fn ends_stopped() {
     let report = serde_json::to_string(&report).unwrap();
     fs::write(folder().join("report"), report).unwrap();
     std::process::exit(0);
+}
+
+/// Flushes while the program has the screen, which it gives back when the test says so.
+fn flushes_suspended() {
+    let logger = logger("flushes", 0);
+    facade::suspend(|| {
+        logger.info("a line that waits");
+        let flushed = logger.flush();
+        fs::write(folder().join("flushed"), format!("{flushed:?}")).unwrap();
+        wait_for("go");
+    });
+    logger.finish();
+}
+
+/// Finishes loggers while the program has the screen, on the thread that has it and on another one.
+fn finishes_suspended() {
+    let loggers = ["here", "elsewhere"].map(|name| logger(name, 0));
+    facade::suspend(|| {
+        for logger in &loggers {
+            logger.info("a last line");
+            logger.log_metrics([("loss", 1.0)]);
+        }
+        let there = thread::scope(|scope| scope.spawn(|| loggers[1].finish()).join().unwrap());
+        let reports = [loggers[0].finish(), there];
+        fs::write(folder().join("reports"), serde_json::to_string(&reports).unwrap()).unwrap();
+        wait_for("go");
+    });
+}
+
+/// Ends the process while the program has the screen.
+fn ends_suspended(end: fn() -> Infallible) {
+    let logger = logger("ends", 0);
+    logger.start_progress(10, "bar-ends");
+    logger.update_progress(5, 8);
+    facade::suspend(|| {
+        logger.info("a line that waits");
+        end();
+    });
+}
+
+fn terminate() -> Infallible {
+    let sent = Command::new("kill").arg(std::process::id().to_string()).status();
+    assert!(sent.unwrap().success());
+    loop {
+        thread::park();
+    }
+}
+
+/// Logs after the end of the logger, and ends the process, while the program has the screen.
+fn late_suspended() {
+    let logger = logger("late", 0);
+    facade::suspend(|| {
+        logger.finish();
+        logger.info("too late");
+        std::process::exit(0);
+    });
+}
+
+/// Logs more than the backlog holds while the program has the stream; no line may be dropped.
+fn hoards_suspended() {
+    let config = LogConfig {
+        name: "hoards".into(),
+        log_dir: folder(),
+        on_full: OnFull::Wait,
+        enable_file: false,
+        ..LogConfig::default()
+    };
+    let logger = setup_logging(config).unwrap();
+    let line = "x".repeat(1 << 20);
+    facade::suspend(|| {
+        for _ in 0..HOARD {
+            logger.info(&line);
+        }
+        logger.flush().unwrap();
+    });
+    logger.finish();
+}
+
+/// Waits until the test has written a file.
+fn wait_for(file: &str) {
+    while !folder().join(file).exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A thread that panics while there are bars.
