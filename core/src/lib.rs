@@ -163,6 +163,7 @@ pub mod sync;
 pub mod testing;
 pub mod text;
 mod time_zone;
+mod type_remedy;
 
 pub use log;
 pub use serde_json;

@@ -4,21 +4,81 @@ use serde_json::Value;
 
 use crate::ConfigError;
 use crate::secret::HIDDEN;
+use crate::type_remedy::{list_names, quoted_names, type_remedy};
 
-/// Returns `problem`, the most similar candidate if there is one, and all candidates.
+/// Greatest number of names in a suggestion. More of them are no hint.
+const MAX_SUGGESTIONS: usize = 4;
+
+/// Returns `problem`, the candidates that `name` may stand for, and all candidates.
 pub(crate) fn suggest_name<S: AsRef<str>>(name: &str, candidates: impl Iterator<Item = S>, problem: &str) -> String {
+    suggest_shown(name, candidates, problem, str::to_owned)
+}
+
+/// Does the same as [`suggest_name`] for candidates that the text shows in another form, such as
+/// that of a variable.
+pub(crate) fn suggest_shown<S: AsRef<str>>(
+    name: &str,
+    candidates: impl Iterator<Item = S>,
+    problem: &str,
+    show: impl Fn(&str) -> String,
+) -> String {
     let candidates: Vec<S> = candidates.collect();
-    let nearest = candidates
-        .iter()
-        .map(|candidate| (similarity(name, candidate.as_ref()), candidate.as_ref()))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        // Below this similarity, the names are unrelated words.
-        .filter(|(similarity, _)| *similarity > 0.7);
-    let all: Vec<_> = candidates.iter().map(|candidate| candidate.as_ref()).collect();
-    match nearest {
-        Some((_, nearest)) => format!("{problem}; did you mean `{nearest}`? The names are: {}", all.join(", ")),
-        None if all.is_empty() => problem.to_owned(),
-        None => format!("{problem}; the names are: {}", all.join(", ")),
+    let meant: Vec<_> = find_meant(name, &candidates).into_iter().map(&show).collect();
+    let all: Vec<_> = candidates.iter().map(|candidate| show(candidate.as_ref())).collect();
+    match meant.is_empty() {
+        false => format!(
+            "{problem}; did you mean {}? The names are: {}",
+            list_names(&meant),
+            all.join(", ")
+        ),
+        true if all.is_empty() => problem.to_owned(),
+        true => format!("{problem}; the names are: {}", all.join(", ")),
+    }
+}
+
+/// Returns the candidate of which `name` is a slip, or else those with which it has most in common:
+/// `level` stands for `console_level` or `file_level`.
+fn find_meant<'c, S: AsRef<str>>(name: &str, candidates: &'c [S]) -> Vec<&'c str> {
+    let names = candidates.iter().map(AsRef::as_ref);
+    let nearest = names
+        .clone()
+        .map(|candidate| (similarity(name, candidate), candidate))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    // Above 0.9, a letter or two differ.
+    let slip = nearest.filter(|(similarity, _)| *similarity > 0.9);
+    if let Some((_, slip)) = slip {
+        return vec![slip];
+    }
+    let shared = names.clone().map(|candidate| count_shared(name, candidate));
+    let most = shared.max().unwrap_or_default();
+    let related: Vec<_> = names
+        .filter(|candidate| most > 0 && count_shared(name, candidate) == most)
+        .collect();
+    match related.len() {
+        1..=MAX_SUGGESTIONS => related,
+        // Below 0.7, the names are unrelated words.
+        _ => nearest
+            .filter(|(similarity, _)| *similarity > 0.7)
+            .map(|(_, candidate)| candidate)
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// Returns the number of letters that two names share: all of the shorter one if the longer one
+/// contains it, or the words of `candidate` that `name` contains. Shorter words come about by
+/// chance.
+fn count_shared(name: &str, candidate: &str) -> usize {
+    let (shorter, longer) = match name.len() < candidate.len() {
+        true => (name, candidate),
+        false => (candidate, name),
+    };
+    let part = if longer.contains(shorter) { shorter.len() } else { 0 };
+    let is_shared = |word: &&str| word.len() >= 4 && name.contains(*word);
+    let words: usize = candidate.split('_').filter(is_shared).map(str::len).sum();
+    match part.max(words) {
+        ..3 => 0,
+        letters => letters,
     }
 }
 
@@ -55,11 +115,16 @@ fn similarity(one: &str, other: &str) -> f64 {
 }
 
 /// Converts serde's error about a table of options into an error that names the option and a
-/// remedy.
+/// remedy. `parse` parses a table as the same type.
 ///
 /// The error hides values that may be secrets: the value of an unknown option, and a table or list
 /// in the wrong place.
-pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error) -> ConfigError {
+pub(crate) fn option_error(
+    table: &Value,
+    path: &str,
+    error: &serde_json::Error,
+    parse: impl Fn(&Value) -> Option<serde_json::Error>,
+) -> ConfigError {
     let message = error.to_string();
     // serde's text for an unknown field: unknown field `x`, expected one of `a`, `b`.
     if let Some(rest) = message.strip_prefix("unknown field `") {
@@ -85,24 +150,29 @@ pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error)
     let value = value_at(table, path).unwrap_or(table);
     let remedy = match crate::config::level_remedy(path) {
         Some(levels) => format!("use {levels}"),
-        None => without_quoted_value(&message),
+        None => type_remedy(path, value, &message, || find_variant_names(table, path, parse)),
     };
     let error = ConfigError::new(path, value, remedy);
     match value {
+        Value::Object(map) if map.is_empty() => error,
+        Value::Array(items) if items.is_empty() => error,
         Value::Object(_) | Value::Array(_) => texts(value).fold(error.hidden(), |error, text| error.without(text)),
         _ => error,
     }
 }
 
-/// Returns serde's text without the value that it quotes: `invalid type: string "x", expected u64`.
-fn without_quoted_value(message: &str) -> String {
-    match message.rsplit_once(", expected ") {
-        Some((found, expected)) => {
-            let kind = found.split(['"', '`']).next().unwrap_or_default();
-            format!("{}, expected {expected}", kind.trim_end())
-        }
-        None => message.to_owned(),
-    }
+/// Returns the names that the enumeration at a path has: serde tells them to an unknown text in its
+/// place.
+fn find_variant_names(table: &Value, path: &str, parse: impl Fn(&Value) -> Option<serde_json::Error>) -> Vec<String> {
+    // The path of a name with a value, `{"drop": 1}`, ends with the name.
+    let parent = path.rsplit_once('.').map(|(parent, _)| parent);
+    let names = |path: &str| {
+        let mut changed = table.clone();
+        *changed.pointer_mut(&pointer_to(path))? = "".into();
+        let message = parse(&changed)?.to_string();
+        Some(quoted_names(message.strip_prefix("unknown variant ``, expected ")?))
+    };
+    names(path).or_else(|| names(parent?)).unwrap_or_default()
 }
 
 /// Returns all texts in a value.
@@ -122,14 +192,18 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
 
 /// Returns the value at a path such as `sinks.file.names[2]`.
 fn value_at<'v>(table: &'v Value, path: &str) -> Option<&'v Value> {
-    let mut value = table;
-    for part in path.split(['.', '[']).filter(|part| !part.is_empty()) {
-        value = match part.strip_suffix(']') {
-            Some(index) => value.get(index.parse::<usize>().ok()?)?,
-            None => value.get(part)?,
-        };
-    }
-    Some(value)
+    table.pointer(&pointer_to(path))
+}
+
+/// Returns the JSON pointer of a path: `/sinks/file/names/2`.
+fn pointer_to(path: &str) -> String {
+    let parts = path.split(['.', '[']).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let name = part.strip_suffix(']').unwrap_or(part);
+            format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -162,33 +236,38 @@ mod tests {
     }
 
     #[test]
-    fn without_quoted_value_keeps_the_rest() {
-        for (message, shown) in [
-            (
-                r#"invalid type: string "S", expected u64"#,
-                "invalid type: string, expected u64",
-            ),
-            (
-                r#"invalid type: string "a, expected b", expected u64"#,
-                "invalid type: string, expected u64",
-            ),
-            (
-                "unknown variant `S`, expected one of `a`, `b`",
-                "unknown variant, expected one of `a`, `b`",
-            ),
-            (
-                "invalid type: map, expected a string",
-                "invalid type: map, expected a string",
-            ),
-            ("use 1 or 2", "use 1 or 2"),
+    fn a_name_that_shares_words_with_others_suggests_them() {
+        let fields = [
+            "console_level",
+            "file_level",
+            "filename",
+            "log_dir",
+            "metrics_window",
+            "progress_window",
+        ];
+        for (name, meant) in [
+            ("level", "`console_level` or `file_level`"),
+            ("loglevel", "`console_level` or `file_level`"),
+            ("log_level", "`console_level` or `file_level`"),
+            ("level_console", "`console_level`"),
+            ("window", "`metrics_window` or `progress_window`"),
+            ("my_log_dir", "`log_dir`"),
+            ("dir", "`log_dir`"),
+            ("metric_window", "`metrics_window`"),
         ] {
-            assert_eq!(without_quoted_value(message), shown);
+            let remedy = suggest_name(name, fields.iter(), "no such field");
+            let expected = format!("no such field; did you mean {meant}? The names are: console_level,");
+            assert!(remedy.starts_with(&expected), "{name}: {remedy}");
         }
+        let many = ["a_level", "b_level", "c_level", "d_level", "e_level"];
+        let remedy = suggest_name("zz_level_zz", many.iter(), "no");
+        assert!(!remedy.contains("` or `"), "{remedy}");
     }
 
     #[test]
     fn value_at_follows_keys_and_indices() {
-        let table = json!({"a": {"b": [1, {"c": 2}]}});
+        let table = json!({"a": {"b": [1, {"c": 2, "d/~e": 3}]}});
+        assert_eq!(value_at(&table, "a.b[1].d/~e"), Some(&json!(3)));
         assert_eq!(value_at(&table, "a.b[1].c"), Some(&json!(2)));
         assert_eq!(value_at(&table, "a.x"), None);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::env;
 use std::io;
+use std::iter;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -11,11 +12,13 @@ use serde_json::{Map, Value};
 
 use super::LogConfig;
 use super::level::LEVEL_NAMES;
+use super::parsed_value::{ParsedTable, ParsedValue};
 use super::serde_form::ConfigFields;
-use super::toml_depth::{MAX_DEPTH, nesting_depth};
+use super::toml_text::parse_toml;
 use crate::ConfigError;
-use crate::option_error::{option_error, suggest_name};
+use crate::option_error::{option_error, suggest_name, suggest_shown};
 use crate::secret::HIDDEN;
+use crate::type_remedy::number_remedy;
 
 const ENV_PREFIX: &str = "LOGCORE_";
 /// Variables of the program `logcore` that are no fields, without the prefix: the token of
@@ -62,27 +65,22 @@ impl LogConfig {
             .extension()
             .and_then(|extension| extension.to_str())
             .unwrap_or_default();
-        let table: Map<String, Value> = match extension.to_ascii_lowercase().as_str() {
-            "toml" if nesting_depth(&text) > MAX_DEPTH => {
-                return Err(refuse(format!("nested more than {MAX_DEPTH} levels deep")));
+        let parsed = match extension.to_ascii_lowercase().as_str() {
+            "toml" => parse_toml(&text).map_err(refuse)?,
+            "json" => {
+                let parsed: ParsedValue =
+                    serde_json::from_str(&text).map_err(|error| refuse(format!("not valid JSON: {error}")))?;
+                let table = parsed.into_table();
+                table.ok_or_else(|| refuse("not a JSON object with the fields of a config".to_owned()))?
             }
-            "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("not valid TOML: {error}")))?,
-            "json" => match serde_json::from_str(&text) {
-                Ok(Value::Object(table)) => table,
-                Ok(_) => return Err(refuse("not a JSON object with the fields of a config".to_owned())),
-                Err(error) => return Err(refuse(format!("not valid JSON: {error}"))),
-            },
             _ => return Err(refuse("use a file name that ends in .toml or .json".to_owned())),
         };
-        let fields = table.keys().cloned().collect();
+        let fields = parsed.fields.keys().cloned().collect();
         let in_file = |error: ConfigError| match line_of(&text, &error.field) {
             Some(line) => error.read_from(format_args!("{}, line {line}", path.display())),
             None => error.read_from(path.display()),
         };
-        if extension.eq_ignore_ascii_case("toml") {
-            refuse_infinite(&table).map_err(in_file)?;
-        }
-        let mut config = Self::from_table(table).map_err(in_file)?;
+        let mut config = Self::from_parsed(parsed).map_err(in_file)?;
         config.validate().map_err(in_file)?;
         if let (Some(watched), Some(folder)) = (&mut config.watch_file, path.parent()) {
             *watched = folder.join(&*watched);
@@ -93,9 +91,11 @@ impl LogConfig {
     /// Overrides fields with environment variables: `LOGCORE_<FIELD>`, for example
     /// `LOGCORE_CONSOLE_LEVEL=debug`.
     ///
-    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. `LOGCORE_TOKEN`, which
-    /// is for `logcore serve`, is passed over. Code overrides the environment only if it sets a
-    /// field after this call:
+    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. An empty variable
+    /// counts as unset, except for lists and for texts that may be empty: `directives`,
+    /// `limit_per_site`, `metrics_prefix`, `stop_before`. `LOGCORE_TOKEN`, which is for `logcore
+    /// serve`, is passed over. Code overrides the environment only if it sets a field after this
+    /// call:
     ///
     /// ```
     /// use logcore::LogConfig;
@@ -129,13 +129,11 @@ impl LogConfig {
         for (name, value) in variables.filter(|(name, _)| !PROGRAM_VARIABLES.contains(&name.as_str())) {
             let field = name.to_ascii_lowercase();
             let Some(slot) = table.get_mut(&field) else {
-                let fields = table
-                    .keys()
-                    .map(|field| format!("{ENV_PREFIX}{}", field.to_ascii_uppercase()));
+                let show = |field: &str| format!("{ENV_PREFIX}{}", field.to_ascii_uppercase());
                 let variable = format!("{ENV_PREFIX}{name}");
                 let remedy = match option_in_variable(&field) {
                     Some(remedy) => remedy,
-                    None => suggest_name(&variable, fields, "LogConfig has no such field"),
+                    None => suggest_shown(&field, table.keys(), "LogConfig has no such field", show),
                 };
                 return Err(ConfigError::new(&variable, HIDDEN, remedy));
             };
@@ -144,6 +142,9 @@ impl LogConfig {
             let text = value
                 .map_err(|raw| without_free_text(ConfigError::new(&field, raw, "the variable is not valid UTF-8")))
                 .map_err(of_variable)?;
+            if text.trim().is_empty() && !may_be_empty(slot, &field) {
+                continue;
+            }
             *slot = from_variable(slot, &field, &text).map_err(of_variable)?;
             changed.insert(field, variable);
         }
@@ -162,6 +163,11 @@ impl LogConfig {
         Ok(config)
     }
 
+    fn from_parsed(parsed: ParsedTable) -> Result<Self, ConfigError> {
+        refuse_infinite(&parsed.not_finite)?;
+        Self::from_table(parsed.fields)
+    }
+
     /// Parses a table of fields.
     pub(crate) fn from_table(table: Map<String, Value>) -> Result<Self, ConfigError> {
         let fields = Self::default().table();
@@ -174,7 +180,10 @@ impl LogConfig {
         let table = Value::Object(table);
         let mut track = serde_path_to_error::Track::new();
         ConfigFields::deserialize(serde_path_to_error::Deserializer::new(&table, &mut track)).map_err(
-            |error: serde_json::Error| without_free_text(option_error(&table, &track.path().to_string(), &error)),
+            |error: serde_json::Error| {
+                let parse = |table: &Value| ConfigFields::deserialize(table).err();
+                without_free_text(option_error(&table, &track.path().to_string(), &error, parse))
+            },
         )
     }
 
@@ -196,9 +205,9 @@ impl Serialize for LogConfig {
 impl<'de> Deserialize<'de> for LogConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Serde's own error would quote a value that is not a table.
-        match Value::deserialize(deserializer)? {
-            Value::Object(table) => Self::from_table(table).map_err(de::Error::custom),
-            _ => Err(de::Error::custom("a config is a table of fields")),
+        match ParsedValue::deserialize(deserializer)?.into_table() {
+            Some(parsed) => Self::from_parsed(parsed).map_err(de::Error::custom),
+            None => Err(de::Error::custom("a config is a table of fields")),
         }
     }
 }
@@ -241,20 +250,32 @@ impl From<&LogConfig> for LogConfig {
     }
 }
 
-/// Refuses `inf` and `nan` in the rules of a TOML file. TOML has no null, and the table of JSON has
-/// one in the place of each, which would pass for a field that is not there.
-fn refuse_infinite(table: &Map<String, Value>) -> Result<(), ConfigError> {
-    let rules = table.get(TABLES).and_then(Value::as_array).into_iter().flatten();
-    for (at, rule) in rules.enumerate() {
-        let mut fields = rule.as_object().into_iter().flatten();
-        if let Some((field, _)) = fields.find(|(_, value)| value.is_null()) {
-            let remedy = "use a finite number; `nan = true` finds values that are none";
-            return Err(ConfigError::new(
-                format!("{TABLES}[{at}].{field}"),
-                "inf or nan",
-                remedy,
-            ));
-        }
+/// Refuses numbers that are not finite outside of `hyper_parameters`, which take any value. The
+/// table of JSON has a text in the place of each, which would pass for a value of other fields.
+fn refuse_infinite(not_finite: &[(String, &'static str)]) -> Result<(), ConfigError> {
+    let fields = LogConfig::default().table();
+    for (path, number) in not_finite {
+        let field = path.split(['.', '[']).next().unwrap_or_default();
+        // A field that does not exist is refused for its name.
+        let Some(default) = fields
+            .get(field)
+            .filter(|_| path == field || field != "hyper_parameters")
+        else {
+            continue;
+        };
+        let remedy = match default {
+            _ if field == TABLES && path != TABLES => "use a finite number; `nan = true` finds values that are none",
+            _ if path != field => "use a finite number, or a text in quotes",
+            _ if is_number(default, field) => "use a finite number",
+            Value::Object(_) => "use a table",
+            _ => {
+                // Such a field refuses a table with the same remedy.
+                let table = Map::from_iter([(field.to_owned(), Value::Object(Map::new()))]);
+                let refused = LogConfig::from_table(table).err();
+                &refused.map_or_else(String::new, |error| error.remedy)
+            }
+        };
+        return Err(ConfigError::new(path, number, remedy));
     }
     Ok(())
 }
@@ -262,6 +283,20 @@ fn refuse_infinite(table: &Map<String, Value>) -> Result<(), ConfigError> {
 /// Fields of the type `Option` of a number. Their present value may not show that they take
 /// numbers.
 const OPTIONAL_NUMBERS: [&str; 4] = ["rank", "world_size", "flops_per_sample", "peak_flops"];
+
+/// Returns `true` if the field with this value takes a number.
+fn is_number(present: &Value, field: &str) -> bool {
+    present.is_number() || OPTIONAL_NUMBERS.contains(&field)
+}
+
+/// Returns `true` if a field takes an empty text or list. For other fields, an empty variable
+/// counts as unset: `LOGCORE_RESUME=${RESUME}` in a template of jobs.
+fn may_be_empty(present: &Value, field: &str) -> bool {
+    match present {
+        Value::Array(_) => field != TABLES,
+        _ => ["directives", "limit_per_site", "metrics_prefix", "stop_before"].contains(&field),
+    }
+}
 
 /// The field whose variable holds a JSON array of tables, and no list of texts.
 const TABLES: &str = "rules";
@@ -272,16 +307,17 @@ fn from_variable(present: &Value, field: &str, text: &str) -> Result<Value, Conf
     Ok(match present {
         Value::Bool(_) => match text.trim().to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => true.into(),
-            "0" | "false" | "no" | "off" | "" => false.into(),
+            "0" | "false" | "no" | "off" => false.into(),
             _ => return Err(refuse("use true or false")),
         },
-        _ if matches!(present, Value::Number(_)) || OPTIONAL_NUMBERS.contains(&field) => {
-            let number: Value = serde_json::from_str(text.trim()).map_err(|_| refuse("use a number"))?;
-            if !number.is_number() {
-                return Err(refuse("use a number"));
+        _ if is_number(present, field) => match serde_json::from_str(text.trim()) {
+            Ok(Value::Number(number)) => number.into(),
+            _ => {
+                let is_whole = present.is_u64() || ["rank", "world_size"].contains(&field);
+                let number = if is_whole { "a whole number" } else { "a number" };
+                return Err(refuse(&number_remedy(field, number, Some(text))));
             }
-            number
-        }
+        },
         _ if field == TABLES => {
             let tables: Value =
                 serde_json::from_str(text).map_err(|error| refuse(&format!("use a JSON array of objects: {error}")))?;
@@ -333,10 +369,17 @@ fn describe_read_error(error: &io::Error) -> String {
     }
 }
 
-/// Returns the number of the only line that sets the field, counted from 1. The parsers do not
-/// report lines.
+/// Returns the number of the only line that sets the field, or else a table around the field,
+/// counted from 1. The parsers do not report lines.
 fn line_of(text: &str, field: &str) -> Option<usize> {
-    let name = field.split(['[', ']']).next()?.rsplit('.').next()?;
+    let parts = field.rsplit('.').map(|part| part.split('[').next().unwrap_or_default());
+    // A key with dots has the whole path.
+    iter::once(field)
+        .chain(parts)
+        .find_map(|name| only_line_that_sets(text, name))
+}
+
+fn only_line_that_sets(text: &str, name: &str) -> Option<usize> {
     let sets = |line: &str| {
         let line = line.trim_start().trim_start_matches('"');
         let behind = line.strip_prefix(name).filter(|_| !name.is_empty());
@@ -612,6 +655,251 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_not_finite_are_kept_as_hyper_parameters_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logging.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            LogConfig::from_file(&path)
+        };
+        let config = read("[hyper_parameters]\nclip = inf\nlr = [nan, 0.1]\ndeep = {low = -inf}\n").unwrap();
+        let kept = json!({"clip": "Infinity", "lr": ["NaN", 0.1], "deep": {"low": "-Infinity"}});
+        assert_eq!(config.redacted_hyper_parameters(), kept);
+        for (text, expected) in [
+            ("hyper_parameters = inf", "hyper_parameters = inf: use a table"),
+            ("flops_per_sample = nan", "flops_per_sample = nan: use a finite number"),
+            ("peak_flops = -inf", "peak_flops = -inf: use a finite number"),
+            ("rank = inf", "rank = inf: use a finite number"),
+            ("world_size = -nan", "world_size = -nan: use a finite number"),
+            ("finish_timeout = inf", "finish_timeout = inf: use a finite number"),
+            ("resume = nan", "resume = nan: use a text in quotes"),
+            ("name = inf", "name = inf: use a text in quotes"),
+            ("enable_file = nan", "enable_file = nan: use true or false"),
+            (
+                "console_level = nan",
+                "console_level = nan: use off, error, warning, info, debug or trace",
+            ),
+            ("on_full = inf", "on_full = inf: use `wait` or `drop`"),
+            (
+                "wandb_tags = [\"a\", inf]",
+                "wandb_tags[1] = inf: use a finite number, or a text",
+            ),
+            ("redact = inf", "redact = inf: use a list, in brackets"),
+            (
+                "[sinks.file]\nrotate_mb = inf",
+                "sinks.file.rotate_mb = inf: use a finite number, or a text",
+            ),
+            (
+                "[probes.x]\ny = [{z = nan}]",
+                "probes.x.y[0].z = nan: use a finite number, or a text",
+            ),
+            ("sinks.file = nan", "sinks.file = nan: use a finite number, or a text"),
+            (
+                "[[rules]]\nmetric = \"a\"\nspike = inf",
+                "rules[0].spike = inf: use a finite number; `nan = true`",
+            ),
+            ("consol = nan", "consol = ***: there is no such field"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("invalid {expected}")), "{error}");
+            assert!(error.contains(&format!("line {}", text.lines().count())), "{error}");
+            // Another program may read the file, and have serde make the config.
+            let error = basic_toml::from_str::<LogConfig>(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("invalid {expected}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_has_a_remedy_in_plain_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logging.toml");
+        for (text, expected) in [
+            (
+                "grace = \"30s\"",
+                "grace = \"30s\": use a number of seconds, without a unit: 30 (in",
+            ),
+            (
+                "finish_timeout = \"2m\"",
+                "\"2m\": use a number of seconds, without a unit: 120 (in",
+            ),
+            (
+                "flush_timeout = \"5\"",
+                "flush_timeout = \"5\": use a number of seconds, without quotes (in",
+            ),
+            (
+                "ring_bytes = \"4MiB\"",
+                "ring_bytes = \"4MiB\": use a whole number of bytes, without a unit (in",
+            ),
+            (
+                "ring_bytes = -1",
+                "ring_bytes = -1: use a whole number of bytes, 0 or more (in",
+            ),
+            ("metrics_window = 1.5", "metrics_window = 1.5: use a whole number (in"),
+            (
+                "rank = 99999999999",
+                "rank = 99999999999: use a whole number from 0 to 4294967295 (in",
+            ),
+            ("peak_flops = true", "peak_flops = true: use a number (in"),
+            (
+                "stall_after = 10",
+                "stall_after = 10: use a time with its unit, in quotes, such as \"10s\" (in",
+            ),
+            (
+                "stall_after = 1.5",
+                "stall_after = 1.5: use a time with its unit, in quotes, such as \"10m\" (in",
+            ),
+            ("limit_per_site = 100", "such as \"100/10s\" (in"),
+            (
+                "stop_before = 1796061600",
+                "stop_before = 1796061600: put the value into quotes: \"1796061600\" (in",
+            ),
+            ("name = []", "name = []: use a text in quotes (in"),
+            ("log_dir = {}", "log_dir = {}: use a text in quotes (in"),
+            (
+                "resume = true",
+                "resume = true: put the value into quotes: \"true\" (in",
+            ),
+            (
+                "enable_file = \"yes\"",
+                "enable_file = \"yes\": use true or false, without quotes (in",
+            ),
+            ("on_full = {}", "on_full = {}: use `wait` or `drop` (in"),
+            ("on_full = 5", "on_full = 5: use `wait` or `drop` (in"),
+            (
+                "on_full = \"explode\"",
+                "on_full = \"explode\": use `wait` or `drop` (in",
+            ),
+            ("on_full = {drop = 1}", ": use `wait` or `drop` (in"),
+            (
+                "console_level = 3",
+                "console_level = 3: use off, error, warning, info, debug or trace (in",
+            ),
+            ("wandb_tags = 5", "wandb_tags = 5: use a list, in brackets (in"),
+            ("sinks = 5", "sinks = 5: use a table (in"),
+            ("rules = [5]", "rules[0] = 5: use a table of options (in"),
+            (
+                "[[rules]]\nmetric = \"a\"\nmissing = 90",
+                "rules[0].missing = 90: use a time with its unit, in quotes, such as \"90s\" (in",
+            ),
+            (
+                "[[rules]]\nmetric = \"a\"\nthen = 1",
+                "rules[0].then = 1: use `warn`, `alert` or `stop` (in",
+            ),
+            (
+                "level = 1",
+                "did you mean `console_level`, `file_level`, `foreign_level` or `other_ranks_level`?",
+            ),
+            (
+                "loglevel = 1",
+                "did you mean `console_level`, `file_level`, `foreign_level` or `other_ranks_level`?",
+            ),
+            ("window = 1", "did you mean `metrics_window` or `progress_window`?"),
+            (
+                "stop_before = 2026-11-30T18:00:00Z",
+                "put the date or time in line 1 into quotes: \"2026-11-30T18:00:00Z\"",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = LogConfig::from_file(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(
+                !error.contains("expected") && !error.contains("invalid type"),
+                "{error}"
+            );
+        }
+        let error = overlay(&[("GRACE", "30s")]).unwrap_err().to_string();
+        assert!(error.contains("use a number of seconds, without a unit: 30"), "{error}");
+        let error = overlay(&[("METRICS_WINDOW", "many")]).unwrap_err().to_string();
+        assert!(error.contains("use a whole number"), "{error}");
+        let error = overlay(&[("LEVEL", "info")]).unwrap_err().to_string();
+        assert!(
+            error.contains("did you mean `LOGCORE_CONSOLE_LEVEL`, `LOGCORE_FILE_LEVEL`,"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_error_names_a_type_of_rust_or_a_value_that_nobody_wrote() {
+        let values = [
+            "\"\"",
+            "\"banana\"",
+            "-1",
+            "1.5",
+            "0",
+            "99999999999",
+            "nan",
+            "-inf",
+            "true",
+            "[]",
+            "[1]",
+            "[[]]",
+            "{}",
+            "{a = 1}",
+            "[\"a\", \"a\"]",
+            "[{a = nan}]",
+        ];
+        let mut refused = 0;
+        for field in LogConfig::default().table().keys() {
+            for value in values {
+                let text = format!("{field} = {value}\n");
+                let read = basic_toml::from_str::<LogConfig>(&text).map_err(|error| error.to_string());
+                let read = read.and_then(|config| config.validate().map_err(|error| error.to_string()));
+                let Err(error) = read else { continue };
+                refused += 1;
+                for word in [
+                    "expected",
+                    "invalid type",
+                    "invalid value",
+                    "null",
+                    "struct",
+                    "usize",
+                    "f64",
+                    "sequence",
+                ] {
+                    assert!(!error.contains(word), "{text}{error}");
+                }
+                assert!(
+                    error.starts_with(&format!("invalid {field}")) && error.contains(": "),
+                    "{text}{error}"
+                );
+            }
+        }
+        assert!(refused > 500, "{refused}");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset_unless_the_field_takes_it() {
+        let config = LogConfig {
+            resume: Some("latest".into()),
+            wandb_tags: vec!["a".into()],
+            directives: "info".into(),
+            stop_before: "off".into(),
+            enable_file: true,
+            ..LogConfig::default()
+        };
+        let Value::Object(fields) = serde_json::to_value(&config).unwrap() else {
+            panic!("a config is a table");
+        };
+        for empty in ["", " "] {
+            for field in fields.keys() {
+                let variable = [(field.to_ascii_uppercase(), Ok(empty.to_owned()))];
+                let changed = config.clone().with_variables(variable.into_iter());
+                let mut expected = config.clone();
+                match field.as_str() {
+                    "wandb_tags" => expected.wandb_tags.clear(),
+                    "directives" => expected.directives = empty.to_owned(),
+                    "stop_before" => expected.stop_before = empty.to_owned(),
+                    "limit_per_site" => expected.limit_per_site = empty.to_owned(),
+                    "metrics_prefix" => expected.metrics_prefix = empty.to_owned(),
+                    _ => {}
+                }
+                assert_eq!(changed, Ok(expected), "{field}");
+            }
+        }
+        assert!(overlay(&[("NO_SUCH", "")]).is_err());
+    }
+
+    #[test]
     fn error_in_a_file_names_file_and_line() {
         let folder = tempfile::tempdir().unwrap();
         let read = |name: &str, text: &str| {
@@ -626,7 +914,7 @@ mod tests {
             (
                 "a.toml",
                 "name = \"x\"\n[[rules]]\nmetric = \"a\"\nabove = -inf\n",
-                "rules[0].above = inf or nan: use a finite number",
+                "rules[0].above = -inf: use a finite number; `nan = true` finds",
             ),
             ("a.json", "{\n  \"file_level\": \"LOUD\"\n}", "(in /a.json, line 2)"),
             ("a.json", "{\"a\": 1, \"file_level\": \"LOUD\"}", "(in /a.json"),

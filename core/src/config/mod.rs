@@ -10,10 +10,12 @@ mod duration_text;
 mod filename;
 mod level;
 mod load;
+mod parsed_value;
 mod rule;
 mod serde_form;
 mod site_limit;
 mod toml_depth;
+mod toml_text;
 mod watched_levels;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::duration_text::parse_duration;
+pub(crate) use self::duration_text::parse_duration;
 pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
 pub use self::rule::{Rule, RuleAnswer};

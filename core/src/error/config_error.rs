@@ -78,9 +78,11 @@ impl ConfigError {
         self.without(&value)
     }
 
-    /// Removes the value unless it is a number or a switch, which hold no secret.
+    /// Removes the value unless it is a number, a switch, or an empty list or table, which hold no
+    /// secret.
     pub(crate) fn without_text(self) -> Self {
-        let is_harmless = self.value.parse::<f64>().is_ok() || matches!(&*self.value, "true" | "false" | "null" | "");
+        let is_harmless =
+            self.value.parse::<f64>().is_ok() || matches!(&*self.value, "true" | "false" | "null" | "" | "[]" | "{}");
         match is_harmless {
             true => self,
             false => self.hidden(),

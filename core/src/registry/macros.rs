@@ -189,7 +189,9 @@ pub mod __private {
         let mut track = serde_path_to_error::Track::new();
         let parsed = O::deserialize(serde_path_to_error::Deserializer::new(&options, &mut track)).map_err(
             |error: serde_json::Error| {
-                crate::option_error::option_error(&options, &track.path().to_string(), &error).without_text()
+                let path = track.path().to_string();
+                let parse = |options: &Value| O::deserialize(options).err();
+                crate::option_error::option_error(&options, &path, &error, parse).without_text()
             },
         )?;
         build(parsed, context)

@@ -182,3 +182,79 @@ fn qualify(error: ConfigError, table: &str, name: &str, options: &Value) -> Conf
         false => error.within(&format!("{table}.{name}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{LogConfig, StopFlag};
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    #[allow(dead_code, reason = "only the types count here")]
+    struct FileOptions {
+        rotate_mb: Option<f64>,
+        keep: usize,
+        utc: bool,
+        mode: Option<String>,
+        tags: Vec<String>,
+        parts: Vec<Part>,
+        style: Style,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only the types count here")]
+    struct Part {
+        size: u8,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Style {
+        #[default]
+        Plain,
+        Json,
+    }
+
+    #[test]
+    fn an_option_of_the_wrong_type_has_a_remedy_in_plain_words() {
+        let (config, stop) = (LogConfig::default(), StopFlag::default());
+        let context = BuildContext::new(&config, &stop);
+        for (options, expected) in [
+            (
+                json!({"rotate_mb": "10MB"}),
+                "sinks.file.rotate_mb = ***: use a number of megabytes, without a unit",
+            ),
+            (
+                json!({"keep": -1}),
+                "sinks.file.keep = -1: use a whole number, 0 or more",
+            ),
+            (
+                json!({"utc": "on"}),
+                "sinks.file.utc = ***: use true or false, without quotes",
+            ),
+            (
+                json!({"mode": 7}),
+                "sinks.file.mode = 7: put the value into quotes: \"7\"",
+            ),
+            (json!({"mode": []}), "sinks.file.mode = []: use a text in quotes"),
+            (json!({"tags": "a"}), "sinks.file.tags = ***: use a list, in brackets"),
+            (json!({"parts": [5]}), "sinks.file.parts[0] = 5: use a table of options"),
+            (
+                json!({"parts": [{}]}),
+                "sinks.file.parts[0] = {}: the option `size` is missing; add it",
+            ),
+            (json!({"style": {}}), "sinks.file.style = {}: use `plain` or `json`"),
+            (
+                json!(5),
+                "sinks.file = 5: use a table of options, `true` for their defaults, or `false` to switch off",
+            ),
+        ] {
+            let built = __private::build(options.clone(), &context, |_: FileOptions, _| Ok(()));
+            let error = qualify(built.unwrap_err(), "sinks", "file", &options);
+            assert_eq!(error.to_string(), format!("invalid {expected}"));
+        }
+    }
+}
