@@ -44,7 +44,7 @@ pub(super) struct RunChoice {
 
 impl RunChoice {
     pub(super) fn of(config: &LogConfig) -> Result<Self, ConfigError> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let choice = Self {
             run: config.run.clone(),
             run_id: config.run_id.clone().or_else(|| variable("LOGCORE_RUN_ID")),
