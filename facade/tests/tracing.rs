@@ -191,6 +191,48 @@ fn the_times_of_spans_are_summed_for_each_step() {
 }
 
 #[test]
+fn each_step_has_one_time_of_a_span_everywhere() {
+    testkit::own_process!();
+    let logger = logger(|_| {});
+    let handle = logger.metric("loss");
+    install(&logger);
+    logger.start_progress(4, "Training");
+    for step in 1..=4 {
+        logger.update_progress(1, 8);
+        for _ in 0..3 {
+            drop(tracing::info_span!("load", metric = true).entered());
+        }
+        // A row of a later step is what ends a step: of a call, of a handle, and of a progress.
+        match step {
+            1 => drop(logger.log_metrics([("loss", 0.5)])),
+            2 => handle.record(step, 0.5),
+            _ => {}
+        }
+    }
+    let before = logger.metrics().stats("time/load_ms").unwrap().count;
+    logger.finish();
+    let metrics = logger.metrics();
+    let history = metrics.history("time/load_ms").unwrap();
+    let rows = MemorySink::of("trainer").unwrap().rows();
+    let in_rows: Vec<(u64, f64)> = rows
+        .iter()
+        .flat_map(|row| row.values.iter().map(move |(name, value)| (row.step, name, value)))
+        .filter(|(_, name, _)| *name == "time/load_ms")
+        .map(|(step, _, value)| (step, value.as_f64()))
+        .collect();
+    let in_history: Vec<(u64, f64)> = history.iter().map(|point| (point.step, point.value)).collect();
+    assert_eq!(
+        in_history.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        [1, 2, 3, 4]
+    );
+    assert_eq!(in_rows, in_history, "one value a step, in order: {rows:?}");
+    let stats = metrics.stats("time/load_ms").unwrap();
+    let mean = in_rows.iter().map(|(_, value)| value).sum::<f64>() / 4.0;
+    assert!((stats.mean - mean).abs() < 1e-9, "{stats:?} {mean}");
+    assert_eq!((before, stats.count), (3, 4), "the last step ends with the logger");
+}
+
+#[test]
 fn a_span_with_a_total_is_a_bar() {
     testkit::own_process!();
     let logger = logger(|_| {});

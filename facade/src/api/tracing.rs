@@ -20,7 +20,8 @@ use crate::process::span_layer::LoggerReceiver;
 ///   step in the field `step` if the event has one.
 /// - **Times**: spans with `metric = true`, and those in
 ///   [`span_metrics`](crate::LogConfig::span_metrics), are metrics `time/<name>_ms`, from the
-///   beginning of a span to its end, summed for each step.
+///   beginning of a span to its end, summed for each step. The sum is logged once the logger is at
+///   another step, or ends.
 /// - **Bars**: a span with `progress = 100` is a bar with this total until the span ends; a value
 ///   that is recorded in its field `pos` is the position.
 ///

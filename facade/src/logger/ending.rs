@@ -101,6 +101,8 @@ impl LoggerInner {
         let config = self.settings().config;
         let deadline = self.limit_waiting();
         self.metrics.finish_all_progress();
+        #[cfg(feature = "tracing")]
+        self.metrics.log_span_times();
         self.report_dropped();
         if std::thread::panicking() {
             // A panic drops the logger, so the run has failed even if nobody set an exit code.

@@ -16,6 +16,8 @@ use crate::logger::metric_names::{CachedName, Interner, MetricNames};
 use crate::logger::progress::{
     NestedAdvance, ProgressBegin, ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate,
 };
+#[cfg(feature = "tracing")]
+use crate::logger::span_times::{SpanTimes, StepTimes};
 use crate::logger::steps::StepCounter;
 use crate::logger::summary::{SHOWN_METRICS, sparkline};
 use crate::run::ledger::Ledger;
@@ -67,6 +69,8 @@ pub(crate) struct MetricTable {
     without_goal: Vec<String>,
     /// `None` if the logger shows no progress.
     ledger: Option<Arc<Ledger>>,
+    #[cfg(feature = "tracing")]
+    span_times: SpanTimes,
 }
 
 /// A metric of one call, on its way into the ring.
@@ -117,6 +121,8 @@ impl MetricTable {
             goals: GoalTable::default(),
             without_goal: Vec::new(),
             ledger: None,
+            #[cfg(feature = "tracing")]
+            span_times: SpanTimes::default(),
         }
     }
 
@@ -218,6 +224,49 @@ impl MetricTable {
         explicit.unwrap_or_else(|| self.steps.current())
     }
 
+    /// Adds the time of a span to those of the current step. The times of a step that is over must
+    /// be [taken](Self::take_span_times) before.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn add_span_time(&mut self, span: &'static str, seconds: f64) {
+        let metric = self.span_times.metric(span).unwrap_or_else(|| {
+            let (metric, _) = self.names.metric_of_system_name(&format!("time/{span}_ms"));
+            self.track_new();
+            self.span_times.set_metric(span, metric);
+            metric
+        });
+        let time = MetricSample {
+            metric,
+            id: self.names.id(metric),
+            value: (seconds * 1e3).into(),
+        };
+        self.span_times.add(self.steps.current(), time);
+    }
+
+    /// Takes the times of spans at a step that is over; `None` if there are none.
+    #[cfg(feature = "tracing")]
+    #[inline]
+    pub(crate) fn take_ended_times(&mut self) -> Option<StepTimes> {
+        self.span_times
+            .have_ended(self.steps.current())
+            .then(|| self.take_span_times())
+            .flatten()
+    }
+
+    /// Takes the times of spans, also at the current step; `None` if there are none.
+    #[cfg(feature = "tracing")]
+    #[cold]
+    pub(crate) fn take_span_times(&mut self) -> Option<StepTimes> {
+        let times = self.span_times.take()?;
+        self.track(times.step, &times.sums);
+        for sum in &times.sums {
+            // No call of the program has logged the sum, so none learns that it is the best.
+            let mut improved = Improved::default();
+            self.goals
+                .note(sum.metric, times.step, sum.value.as_f64(), &mut improved);
+        }
+        Some(times)
+    }
+
     /// Returns the step of a call that logs nothing.
     pub(crate) fn current_step(&self) -> u64 {
         self.steps.current()
@@ -270,7 +319,8 @@ impl MetricTable {
     }
 
     /// Records one metric by itself. `None` if the metric needs a whole call, because its row has
-    /// no derived metrics yet, its name has no short form, or it has a goal.
+    /// no derived metrics yet, its name has no short form, it has a goal, or the times of spans go
+    /// before it.
     pub(crate) fn record_one(&mut self, metric: u32, step: u64, value: MetricValue) -> Option<NameId> {
         let starts_row = self.derived_step != Some(step) && self.steps.progress_step() == Some(step);
         if starts_row && self.progress.has_meter() || self.goals.concern(metric) {
@@ -278,6 +328,10 @@ impl MetricTable {
         }
         let id = self.names.id(metric)?;
         self.steps.note(step);
+        #[cfg(feature = "tracing")]
+        if self.span_times.have_ended(self.steps.current()) {
+            return None;
+        }
         if let Some(tracker) = &mut self.tracker {
             tracker.record(metric as usize, step, value.as_f64());
         }

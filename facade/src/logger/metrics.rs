@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwapOption;
 use logcore::sync::lock;
-use logcore::{
-    Count, LogConfig, LoggerSummary, MetricPair, MetricValue, Number, PerProcess, Readings, is_logging_suppressed,
-};
+use logcore::{Count, LogConfig, LoggerSummary, MetricPair, Number, PerProcess, Readings, is_logging_suppressed};
 use logcore_pipeline::{ForkMutex, MetricName, NameId};
 
 use crate::logger::bars::{BarList, BarState};
@@ -18,6 +16,8 @@ use crate::logger::goals::{Goal, Improved};
 use crate::logger::metric_names::{NameCache, next_names_version};
 use crate::logger::metric_table::{MetricSample, MetricTable, StepChoice, shows_progress};
 use crate::logger::progress::{ProgressBegin, ProgressUpdate};
+#[cfg(feature = "tracing")]
+use crate::logger::span_times::StepTimes;
 use crate::run::ledger::Ledger;
 
 /// Records the metrics and the progress of one logger.
@@ -107,12 +107,6 @@ impl MetricRecorder {
         }
     }
 
-    /// Returns the step of readings that belong to a step and do not start one.
-    #[cfg(feature = "tracing")]
-    pub(crate) fn current_step(&self) -> u64 {
-        self.table.lock().current_step()
-    }
-
     /// Logs the metrics of one call; returns its step, and the goals that it has come closer to.
     pub(crate) fn log<M>(&self, step: StepChoice, metrics: M) -> (u64, Improved)
     where
@@ -163,27 +157,39 @@ impl MetricRecorder {
 
     /// Logs the readings of probes at the current step.
     pub(crate) fn log_readings(&self, readings: &[Readings]) {
-        self.log_system(readings.iter().flat_map(|readings| readings.iter()));
-    }
-
-    /// Logs a value of the system's families at the current step.
-    #[cfg(feature = "tracing")]
-    pub(crate) fn log_reading(&self, name: &str, value: f64) {
-        self.log_system([(name, value.into())].into_iter());
-    }
-
-    fn log_system<'a>(&self, values: impl Iterator<Item = (&'a str, MetricValue)>) {
         if !self.enabled.load(Ordering::Relaxed) {
             return;
         }
         with_scratch(|Scratch { samples, .. }| {
             let mut table = self.table.lock();
-            for (name, value) in values {
+            for (name, value) in readings.iter().flat_map(|readings| readings.iter()) {
                 table.add_system(name, value, samples);
             }
             drop(table);
             self.complete(StepChoice::Current, samples);
         });
+    }
+
+    /// Adds the time of a span to the current step, and logs the times of the step before.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn add_span_time(&self, span: &'static str, seconds: f64) {
+        if !self.enabled.load(Ordering::Relaxed) {
+            return;
+        }
+        let _order = lock(self.order.get());
+        let mut table = self.table.lock();
+        let ended = table.take_ended_times();
+        table.add_span_time(span, seconds);
+        drop(table);
+        self.send_times(ended);
+    }
+
+    /// Logs the times of spans at the current step, because the logger ends.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn log_span_times(&self) {
+        let _order = lock(self.order.get());
+        let times = self.table.lock().take_span_times();
+        self.send_times(times);
     }
 
     /// Runs `send` at a step, in order with the metrics; `None` is the current step.
@@ -274,7 +280,13 @@ impl MetricRecorder {
             return self.nothing_at(step);
         }
         let _order = lock(self.order.get());
-        let (step, improved) = self.table.lock().record(step, samples);
+        let mut table = self.table.lock();
+        let (step, improved) = table.record(step, samples);
+        #[cfg(feature = "tracing")]
+        let ended = table.take_ended_times();
+        drop(table);
+        #[cfg(feature = "tracing")]
+        self.send_times(ended);
         self.send(step, samples);
         (step, improved)
     }
@@ -301,10 +313,24 @@ impl MetricRecorder {
         producer.metrics(step, named);
     }
 
+    /// Sends the times of spans, before the row of a later step.
+    #[cfg(feature = "tracing")]
+    fn send_times(&self, times: Option<StepTimes>) {
+        if let Some(times) = times.filter(|_| !self.gate.is_closed()) {
+            self.send(times.step, &times.sums);
+        }
+    }
+
     /// Sends an update of a progress with the metrics derived from it.
     fn send_progress(&self, update: ProgressUpdate) {
         with_scratch(|Scratch { samples, .. }| {
-            let row = self.table.lock().progress_row(update, samples);
+            let mut table = self.table.lock();
+            let row = table.progress_row(update, samples);
+            #[cfg(feature = "tracing")]
+            let ended = table.take_ended_times();
+            drop(table);
+            #[cfg(feature = "tracing")]
+            self.send_times(ended);
             let Some(row) = row.filter(|_| !self.gate.is_closed()) else {
                 return;
             };

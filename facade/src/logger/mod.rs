@@ -18,6 +18,8 @@ pub(crate) mod rate_limit;
 pub(crate) mod report;
 pub(crate) mod settings;
 pub(crate) mod sinks;
+#[cfg(feature = "tracing")]
+pub(crate) mod span_times;
 pub(crate) mod steps;
 pub(crate) mod summary;
 pub(crate) mod terminal;

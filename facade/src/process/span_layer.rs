@@ -1,11 +1,9 @@
 //! The loggers as receivers of `tracing`, and its spans as fields of every record.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use logcore::MetricValue;
 use logcore::log::{LevelFilter, Metadata};
-use logcore::sync::lock;
-use logcore::{MetricValue, PerProcess};
 use logcore_tracing::{EventReceiver, GiveRecord};
 
 use crate::Bar;
@@ -16,24 +14,12 @@ use crate::process::global_log;
 /// Takes the events and spans of a layer. It does not keep its logger open.
 pub struct LoggerReceiver {
     logger: Arc<LoggerInner>,
-    /// The time of the spans of a name at the newest step, in seconds. A child of a fork begins
-    /// anew.
-    times: PerProcess<Mutex<HashMap<&'static str, SpanTime>>>,
-}
-
-#[derive(Default)]
-struct SpanTime {
-    step: u64,
-    seconds: f64,
-    /// The name of the metric, made at the first span.
-    metric: Arc<str>,
 }
 
 impl LoggerReceiver {
     pub(crate) fn new(logger: &Arc<LoggerInner>) -> Self {
         Self {
             logger: Arc::clone(logger),
-            times: PerProcess::default(),
         }
     }
 
@@ -77,22 +63,7 @@ impl EventReceiver for LoggerReceiver {
     }
 
     fn receive_time(&self, span: &'static str, seconds: f64) {
-        let logger = self.logger();
-        let step = logger.metrics().current_step();
-        let mut times = lock(self.times.get());
-        let time = times.entry(span).or_default();
-        if time.metric.is_empty() {
-            time.metric = format!("time/{span}_ms").into();
-        }
-        if time.step != step {
-            (time.step, time.seconds) = (step, 0.0);
-        }
-        time.seconds += seconds;
-        let (metric, millis) = (Arc::clone(&time.metric), time.seconds * 1e3);
-        // The call below may wait for room in the ring.
-        drop(times);
-        // The row of a step keeps the last value, which is the whole sum.
-        logger.metrics().log_reading(&metric, millis);
+        self.logger().metrics().add_span_time(span, seconds);
     }
 
     fn start_bar(&self, total: u64, description: &str) -> Self::Bar {
