@@ -188,6 +188,10 @@ pub struct MetricSummary {
     /// Statistics of the metric over the run.
     #[serde(flatten)]
     pub stats: Stats,
+    /// Number of newest values that `mean` is over. `None` if `mean` is over the same values as
+    /// `min` and `max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_of: Option<u64>,
     /// The best value and its step, for a metric with a goal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Point>,
@@ -207,6 +211,7 @@ impl MetricSummary {
         Self {
             name: name.into(),
             stats,
+            mean_of: None,
             best: None,
         }
     }
@@ -276,6 +281,7 @@ mod tests {
             mfu: Some(0.1),
             gpu_energy_kwh: Some(1.25),
             metrics: vec![MetricSummary {
+                mean_of: Some(100),
                 best: Some(Point::new(7, 0.1)),
                 ..MetricSummary::new("loss", stats)
             }],
@@ -296,5 +302,6 @@ mod tests {
         assert_eq!((again.mfu, again.gpu_energy_kwh), (Some(0.1), Some(1.25)));
         assert_eq!((&again.ledger, again.goodput), (&summary.ledger, summary.goodput));
         assert_eq!(again.metrics[0].best, summary.metrics[0].best);
+        assert_eq!(again.metrics[0].mean_of, Some(100));
     }
 }

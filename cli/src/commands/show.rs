@@ -6,7 +6,7 @@ use std::fs;
 
 use anyhow::Result;
 use logcore_runs::StoredRun;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::health::RunHealth;
 
@@ -99,7 +99,10 @@ fn print_metrics(summary: &Value, output: &mut Output) {
     let statistics = ["last", "mean", "min", "max", "count"];
     let has_any = |name: &&str| summary.values().any(|metric| !metric[*name].is_null());
     let statistics: Vec<&str> = statistics.into_iter().filter(has_any).collect();
-    let columns = statistics.iter().map(|name| Column::right(*name));
+    let columns = statistics.iter().map(|name| match *name {
+        "mean" => Column::right(name_of_mean(summary)),
+        name => Column::right(name),
+    });
     let mut table = Table::new(std::iter::once(Column::left("metric")).chain(columns).collect());
     for (name, metric) in summary {
         let values = statistics.iter().map(|name| short_value(&metric[*name]).into());
@@ -107,6 +110,16 @@ fn print_metrics(summary: &Value, output: &mut Output) {
     }
     output.line("");
     print_table(&table, output);
+}
+
+/// Returns the head of the means: those of the newest values alone say so, as in the closing summary.
+fn name_of_mean(summary: &Map<String, Value>) -> String {
+    let windows = summary.values().map(|metric| metric["mean_of"].as_u64());
+    let Some(widest) = windows.clone().flatten().max() else {
+        return "mean".to_owned();
+    };
+    let is_of_all = windows.into_iter().all(|window| window == Some(widest));
+    format!("mean of {}{widest}", if is_of_all { "" } else { "≤" })
 }
 
 fn print_ledger(ledger: &Value, output: &mut Output) {

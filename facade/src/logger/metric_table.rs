@@ -551,6 +551,8 @@ impl MetricTable {
             let Some(stats) = self.stats_of(at) else { continue };
             let mut metric = MetricSummary::new(&**self.names.given(at), stats);
             metric.best = self.goals.best(at);
+            let window = self.config.metrics_window.max(1) as u64;
+            metric.mean_of = (stats.count > window).then_some(window);
             if !self.names.is_user(at) {
                 summary.system_metrics.push(metric);
                 continue;
