@@ -268,6 +268,25 @@ fn a_name_is_used_once_unless_the_run_is_resumed() {
 }
 
 #[test]
+fn an_id_that_two_folders_have_is_refused() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let first = setup_logging(config(folder.path())).unwrap();
+    let (id, dir) = (first.run().id().to_owned(), first.run_dir());
+    first.finish();
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(dir.join("run.json"), copy.join("run.json")).unwrap();
+    let error = refused(resuming(folder.path(), &id));
+    assert_eq!((&*error.field, &*error.value), ("resume", &*id));
+    for dir in [&dir, &copy] {
+        assert!(error.remedy.contains(&dir.display().to_string()), "{error}");
+    }
+    let by_folder = setup_logging(resuming(folder.path(), "copy")).unwrap();
+    assert_eq!((by_folder.run().id(), by_folder.run_dir()), (&*id, copy));
+}
+
+#[test]
 fn no_run_is_led_out_of_the_log_dir_by_a_link() {
     testkit::own_process!();
     let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

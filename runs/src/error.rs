@@ -1,5 +1,6 @@
 //! The error of reading a run.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,12 +30,14 @@ pub enum RunError {
         /// The name that was looked for.
         name: String,
     },
-    /// Several ids begin so.
+    /// Several runs have an id that begins so.
     Ambiguous {
         /// The name that was looked for.
         name: String,
-        /// The ids that begin so.
+        /// The ids that begin so. Copies of a run have the same id.
         ids: Vec<String>,
+        /// The folders of these runs, in the same order.
+        folders: Vec<PathBuf>,
     },
 }
 
@@ -92,14 +95,27 @@ impl Display for RunError {
                  `latest`",
                 log_dir.display()
             ),
-            Self::Ambiguous { name, ids } => write!(
+            Self::Ambiguous { name, ids, .. } if are_distinct(ids) => write!(
                 f,
                 "cannot choose the run {name}: several ids begin so. Write one of {}",
                 ids.join(", ")
             ),
+            Self::Ambiguous { name, folders, .. } => {
+                let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+                write!(
+                    f,
+                    "cannot choose the run {name}: several folders have a run whose id begins so. Write one of {}",
+                    folders.join(", ")
+                )
+            }
         }
     }
 }
 
 // The text already contains the system's error, so `source` returns none.
 impl std::error::Error for RunError {}
+
+fn are_distinct(ids: &[String]) -> bool {
+    let distinct: HashSet<&String> = ids.iter().collect();
+    distinct.len() == ids.len()
+}

@@ -269,7 +269,8 @@ pub(crate) fn read_folders(log_dir: &Path) -> Result<Vec<PathBuf>, RunError> {
 ///
 /// # Errors
 ///
-/// If there is no such run, or several ids begin so.
+/// If there is no such run, or several runs have an id that begins so. Copies of a run have the same
+/// id, and are told apart by their folders.
 pub fn find_run(log_dir: &Path, name: &str) -> Result<StoredRun, RunError> {
     if name != LATEST {
         // A folder of its own wins over one beneath `log_dir`; an absolute path is both.
@@ -285,14 +286,15 @@ pub fn find_run(log_dir: &Path, name: &str) -> Result<StoredRun, RunError> {
         return runs.next().ok_or_else(|| RunError::none(log_dir, name));
     }
     let mut found: Vec<StoredRun> = runs.filter(|run| run.manifest.id.starts_with(name)).collect();
-    if let Some(exact) = found.iter().position(|run| run.manifest.id == name) {
-        return Ok(found.swap_remove(exact));
+    if found.iter().any(|run| run.manifest.id == name) {
+        found.retain(|run| run.manifest.id == name);
     }
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(RunError::none(log_dir, name)),
         _ => Err(RunError::Ambiguous {
             name: name.to_owned(),
+            folders: found.iter().map(|run| run.dir.clone()).collect(),
             ids: found.into_iter().map(|run| run.manifest.id).collect(),
         }),
     }
@@ -347,5 +349,21 @@ mod tests {
             "{error}"
         );
         assert!(matches!(id("cccc").unwrap_err(), RunError::None { .. }));
+    }
+
+    #[test]
+    fn copies_of_a_run_are_told_apart_by_their_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let log_dir = folder.path();
+        write_run(&log_dir.join("one"), "aaaa1111", 10.0);
+        write_run(&log_dir.join("copy"), "aaaa1111", 10.0);
+        write_run(&log_dir.join("longer"), "aaaa11112", 20.0);
+        for (name, folders) in [("aaaa1111", 2), ("aaaa", 3)] {
+            let error = find_run(log_dir, name).unwrap_err().to_string();
+            let named = ["one", "copy", "longer"].map(|run| log_dir.join(run).display().to_string());
+            let named: Vec<_> = named.iter().filter(|run| error.contains(*run)).collect();
+            assert_eq!(named.len(), folders, "{error}");
+        }
+        assert_eq!(find_run(log_dir, "aaaa11112").unwrap().manifest.id, "aaaa11112");
     }
 }

@@ -230,7 +230,13 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
         LATEST => candidates().into_iter().next().map(|(dir, _)| dir),
         named => {
             let has_id = |dir: &PathBuf| RunManifest::read(dir).is_ok_and(|manifest| manifest.id == named);
-            folder_of(root, named).or_else(|| folders_in(root).into_iter().chain([root.clone()]).find(has_id))
+            match folder_of(root, named) {
+                Some(dir) => Some(dir),
+                None => {
+                    let dirs = folders_in(root).into_iter().chain([root.clone()]);
+                    the_only_one(dirs.filter(has_id).collect(), named)?
+                }
+            }
         }
     };
     let Some(dir) = dir else {
@@ -242,6 +248,19 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
         return Err(ConfigError::new("resume", resume, remedy));
     };
     resume_or_refuse(config, dir, "resume", resume).map(Some)
+}
+
+/// Returns the one folder, if there is one. Copies of a run have the same id, and only the user knows
+/// which of them goes on.
+fn the_only_one(mut dirs: Vec<PathBuf>, id: &str) -> Result<Option<PathBuf>, ConfigError> {
+    let dir = dirs.pop();
+    if dirs.is_empty() {
+        return Ok(dir);
+    }
+    let mut dirs: Vec<String> = dirs.iter().chain(&dir).map(|dir| dir.display().to_string()).collect();
+    dirs.sort();
+    let remedy = format!("several folders have a run of this id: use one of {}", dirs.join(", "));
+    Err(ConfigError::new("resume", id, remedy))
 }
 
 /// Returns the folder of the run that a config names by its folder, in `root` or anywhere.
