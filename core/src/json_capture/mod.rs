@@ -13,6 +13,7 @@ use serde::ser::{
 use serde_json::{Map, Value};
 
 use self::key::KeySerializer;
+use crate::catch_panic;
 
 /// Deeper levels are cut. JSON parsers refuse 128 levels, and the files of a run add a few levels.
 const MAX_DEPTH: usize = 100;
@@ -24,8 +25,8 @@ const BYTES_PER_VALUE: usize = 8;
 /// A value as JSON, and the omitted members.
 ///
 /// - Infinities and NaN become texts: `"Infinity"`, `"-Infinity"`, `"NaN"`.
-/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails. In a list, `null`
-///   takes its place.
+/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails or panics. In a list,
+///   `null` takes its place.
 /// - A value deeper than 100 levels is cut; a value with more than 16 MiB of text is omitted.
 ///
 /// ```
@@ -76,7 +77,7 @@ impl JsonCapture {
             remaining_bytes: MAX_BYTES,
             omitted: Vec::new(),
         };
-        let value = match value.serialize(&mut serializer) {
+        let value = match serializer.capture(value) {
             Ok(value) => Some(value),
             Err(error) => {
                 serializer.omitted.clear();
@@ -154,11 +155,20 @@ impl CaptureSerializer {
         Ok(())
     }
 
+    /// Serializes a value, whose code may panic: a panic is the error of the innermost member.
+    fn capture<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Value, CaptureError> {
+        let depth = self.path.len();
+        catch_panic(|| value.serialize(&mut *self)).unwrap_or_else(|message| {
+            self.path.truncate(depth);
+            Err(CaptureError::Custom(format!("its `Serialize` panicked: {message}")))
+        })
+    }
+
     /// Serializes a member; `None` if the member is omitted.
     fn serialize_member<T: Serialize + ?Sized>(&mut self, segment: PathSegment, value: &T) -> Option<Value> {
         let (remaining_bytes, omitted) = (self.remaining_bytes, self.omitted.len());
         self.path.push(segment);
-        let value = match value.serialize(&mut *self) {
+        let value = match self.capture(value) {
             Ok(value) => Some(value),
             Err(error) => {
                 // An omitted member counts no bytes, and reports none of its parts.

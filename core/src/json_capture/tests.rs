@@ -110,6 +110,34 @@ fn member_without_a_form_is_omitted_and_the_rest_stays() {
 }
 
 #[test]
+fn a_panic_omits_the_innermost_member_and_the_rest_stays() {
+    struct PanickingValue;
+    impl Serialize for PanickingValue {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("no device")
+        }
+    }
+    #[derive(Serialize)]
+    struct Config {
+        lr: f64,
+        inner: (u8, PanickingValue),
+        last: u8,
+    }
+    let captured = JsonCapture::new(&Config {
+        lr: 0.5,
+        inner: (1, PanickingValue),
+        last: 2,
+    });
+    assert_eq!(captured.value, Some(json!({"lr": 0.5, "inner": [1, null], "last": 2})));
+    assert_eq!(omitted(&captured), ["`inner[1]` (its `Serialize` panicked: no device)"]);
+    let captured = JsonCapture::new(&PanickingValue);
+    assert_eq!(
+        (captured.value, captured.omitted[0].to_string()),
+        (None, "the whole value (its `Serialize` panicked: no device)".to_owned())
+    );
+}
+
+#[test]
 fn deep_value_is_cut_at_a_depth_that_parsers_accept() {
     for captured in [JsonCapture::new(&EndlessTree), JsonCapture::new(&(1, EndlessTree))] {
         let text = captured.value.unwrap().to_string();
