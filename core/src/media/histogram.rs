@@ -23,8 +23,9 @@ pub struct Histogram {
 
 impl Histogram {
     /// Counts values in `bins` equal ranges (1 to 512) from the least to the greatest value. The
-    /// last range includes its upper end. NaN and infinities are skipped. If all values are equal,
-    /// the ranges extend half a unit to either side.
+    /// last range includes its upper end. NaN and infinities are skipped. If all values are equal, or
+    /// too close for so many ranges, the ranges extend half a unit to either side, or as far as
+    /// numbers of that size need.
     ///
     /// ```
     /// use logcore::Histogram;
@@ -37,7 +38,7 @@ impl Histogram {
         let values = values.into_iter().map(|value| value.value().as_f64());
         let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
         let bins = bins.clamp(1, MOST_BINS);
-        let (mut low, mut high) = match values.is_empty() {
+        let (low, high) = match values.is_empty() {
             true => (0.0, 1.0),
             false => values
                 .iter()
@@ -45,13 +46,12 @@ impl Histogram {
                     (low.min(*value), high.max(*value))
                 }),
         };
-        if low == high {
-            (low, high) = (low - 0.5, high + 0.5);
+        let mut edges = divide(low, high, bins);
+        if !edges.is_sorted_by(|edge, next| edge < next) {
+            // Each range is at least two steps of the floating-point grid wide.
+            let wider = f64::max(0.5, low.abs().max(high.abs()) * f64::EPSILON * bins as f64);
+            edges = divide((low - wider).max(f64::MIN), (high + wider).min(f64::MAX), bins);
         }
-        // Divide first: the difference of two finite numbers may be infinite.
-        let width = high / bins as f64 - low / bins as f64;
-        let mut edges: Vec<f64> = (0..=bins).map(|at| low + at as f64 * width).collect();
-        edges[bins] = high;
         let mut counts = vec![0; bins];
         for value in values {
             // W&B shows the edges, so that they decide the range even if rounding disagrees.
@@ -76,6 +76,21 @@ impl Histogram {
             edges: edges.into(),
         }
     }
+}
+
+/// Returns the limits of `bins` equal ranges from `low` to `high`.
+fn divide(low: f64, high: f64, bins: usize) -> Vec<f64> {
+    let width = (high - low) / bins as f64;
+    let edge = |at: usize| match (at, width.is_finite()) {
+        (at, _) if at == bins => high,
+        (at, true) => low + at as f64 * width,
+        // The range is wider than the greatest number.
+        (at, false) => {
+            let share = at as f64 / bins as f64;
+            low * (1.0 - share) + high * share
+        }
+    };
+    (0..=bins).map(edge).collect()
 }
 
 #[cfg(feature = "media")]
@@ -116,6 +131,8 @@ mod tests {
             let histogram = Histogram::of(&values, bins);
             prop_assert_eq!(histogram.counts.iter().sum::<u64>(), finite);
             prop_assert_eq!(histogram.edges.len(), histogram.counts.len() + 1);
+            prop_assert!(histogram.edges.iter().all(|edge| edge.is_finite()), "{:?}", histogram.edges);
+            prop_assert!(histogram.edges.is_sorted_by(|edge, next| edge < next), "{:?}", histogram.edges);
         }
     }
 
@@ -129,6 +146,32 @@ mod tests {
             Histogram::of([5, 5], 2),
             Histogram::from_counts([0, 2], [4.5, 5.0, 5.5])
         );
+    }
+
+    #[test]
+    fn the_edges_of_the_widest_and_narrowest_values_are_finite_and_rise() {
+        for values in [
+            &[f64::MAX, f64::MIN, 0.0][..],
+            &[f64::MAX, 0.0],
+            &[f64::MAX, f64::MAX],
+            &[f64::MIN, f64::MIN],
+            &[0.0, 5e-324],
+            &[1e20, 1e20],
+            &[1.0, 1.0 + f64::EPSILON],
+        ] {
+            for bins in [1, 3, 4, 64, 512] {
+                let Histogram { counts, edges } = Histogram::of(values, bins);
+                assert!(
+                    edges.is_sorted_by(|edge, next| edge < next),
+                    "{values:?} {bins}: {edges:?}"
+                );
+                assert!(
+                    edges.iter().all(|edge| edge.is_finite()),
+                    "{values:?} {bins}: {edges:?}"
+                );
+                assert_eq!(counts.iter().sum::<u64>(), values.len() as u64);
+            }
+        }
     }
 
     #[test]
