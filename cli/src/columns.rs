@@ -1,11 +1,12 @@
 //! The columns of runs, and conditions on them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use console::Color;
+use console::{Color, truncate_str};
 use regex_lite::Regex;
 use serde_json::Value;
 
@@ -202,6 +203,15 @@ pub(crate) fn state_color(state: &str) -> Option<Color> {
         "failed" | "killed" => Some(Color::Red),
         _ => Some(Color::Yellow),
     }
+}
+
+/// Widest name of a metric or hyper-parameter in a table, so that one name of a megabyte does not put
+/// the values out of sight. `--json` has whole names.
+const MAX_NAME: usize = 100;
+
+/// Cuts a name that is too wide for a table.
+pub(crate) fn short_name(name: &str) -> Cow<'_, str> {
+    truncate_str(name, MAX_NAME, "…")
 }
 
 /// Formats a value for people: numbers with four significant digits.

@@ -7,7 +7,7 @@ use logcore_runs::StoredRun;
 use serde_json::{Map, Value, json};
 
 use super::read_entry;
-use crate::columns::{RunColumn, short_value};
+use crate::columns::{RunColumn, short_name, short_value};
 use crate::output::{Outcome, Output};
 use crate::run_entry::RunEntry;
 use crate::table::{Cell, Column, Table};
@@ -28,7 +28,7 @@ pub(super) fn run(runs: Vec<StoredRun>, output: &mut Output) -> Result<Outcome> 
     let differing = differing_parameters(&entries);
     for (name, values) in &differing {
         let cells = values.iter().map(|value| short_value(value).into());
-        table.row(std::iter::once(Cell::from(name.as_str())).chain(cells));
+        table.row(std::iter::once(Cell::from(short_name(name))).chain(cells));
     }
     for metric in metrics(&entries) {
         for statistic in ["last", "min", "max"] {
@@ -37,7 +37,7 @@ pub(super) fn run(runs: Vec<StoredRun>, output: &mut Output) -> Result<Outcome> 
                 .map(|entry| &entry.json["summary"][&metric][statistic])
                 .collect();
             if values.iter().any(|value| !value.is_null()) {
-                let name = format!("{metric} {statistic}");
+                let name = format!("{} {statistic}", short_name(&metric));
                 let cells = values.into_iter().map(|value| short_value(value).into());
                 table.row(std::iter::once(Cell::from(name)).chain(cells));
             }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use self::health::RunHealth;
 
 use super::read_entry;
-use crate::columns::{RunColumn, format_bytes, local_time, short_duration, short_value, state_color};
+use crate::columns::{RunColumn, format_bytes, local_time, short_duration, short_name, short_value, state_color};
 use crate::output::{Outcome, Output};
 use crate::run_entry::RunEntry;
 use crate::table::{Cell, Column, Table};
@@ -86,7 +86,7 @@ fn print_pairs(title: &str, values: &Value, output: &mut Output) {
     };
     let mut table = Table::new(vec![Column::left(title), Column::left("")]);
     for (name, value) in values {
-        table.row([name.as_str().into(), short_value(value).into()]);
+        table.row([Cell::from(short_name(name)), short_value(value).into()]);
     }
     output.line("");
     print_table(&table, output);
@@ -106,7 +106,7 @@ fn print_metrics(summary: &Value, output: &mut Output) {
     let mut table = Table::new(std::iter::once(Column::left("metric")).chain(columns).collect());
     for (name, metric) in summary {
         let values = statistics.iter().map(|name| short_value(&metric[*name]).into());
-        table.row(std::iter::once(Cell::from(name.as_str())).chain(values));
+        table.row(std::iter::once(Cell::from(short_name(name))).chain(values));
     }
     output.line("");
     print_table(&table, output);

@@ -53,6 +53,53 @@ fn show_has_everything_of_one_run() {
 }
 
 #[test]
+fn show_and_compare_say_how_many_values_a_mean_is_of_and_cut_long_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "n".repeat(100_000);
+    for (run, metrics, head) in [
+        ("all", r#"{"name":"i","mean":2.0,"count":3}"#.to_owned(), "mean"),
+        (
+            "newest",
+            r#"{"name":"i","mean":650.5,"mean_of":100,"count":700}"#.to_owned(),
+            "mean of 100",
+        ),
+        (
+            "some",
+            format!(
+                r#"{{"name":"i","mean":650.5,"mean_of":100,"count":700}},{{"name":"{long}","last":1,"mean":2.0,"count":3}}"#
+            ),
+            "mean of ≤100",
+        ),
+    ] {
+        let dir = folder.path().join(run);
+        fs::create_dir_all(&dir).unwrap();
+        let manifest = format!(r#"{{"id":"{run}","name":"a","started":1000,"state":"finished","attempts":[{{}}]}}"#);
+        fs::write(dir.join("run.json"), manifest).unwrap();
+        fs::write(
+            dir.join("summary.json"),
+            format!(r#"{{"a":{{"metrics":[{metrics}]}}}}"#),
+        )
+        .unwrap();
+        let shown = text(&logcore(folder.path(), &["show", run]));
+        let line = shown.lines().find(|line| line.starts_with("metric")).unwrap();
+        let heads: Vec<&str> = line
+            .split("  ")
+            .map(str::trim)
+            .filter(|head| !head.is_empty())
+            .collect();
+        assert!(heads.contains(&head), "{line}");
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest < Some(200), "{widest:?}");
+    }
+    let compared = text(&logcore(folder.path(), &["compare", "all", "some"]));
+    let cut = format!("{}… last", "n".repeat(99));
+    assert!(compared.lines().any(|line| line.starts_with(&cut)), "{compared}");
+    assert!(compared.lines().all(|line| line.chars().count() < 200));
+    let shown = logcore(folder.path(), &["show", "some", "--json"]);
+    assert!(text(&shown).contains(&long));
+}
+
+#[test]
 fn show_has_the_health_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("ranks");
