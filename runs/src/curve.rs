@@ -334,8 +334,10 @@ pub(crate) struct CurveSet {
     most: usize,
     /// Most curves.
     most_curves: usize,
-    /// Number of curves that are not held.
+    /// Number of curves that are not held because there are too many.
     pub(crate) left_out: u64,
+    /// Number of curves that are not held because their name is too long.
+    pub(crate) too_long: u64,
     rank: u32,
     /// Places of the current rank's curves, by logger and name; `None` for a curve that is not
     /// held.
@@ -345,7 +347,7 @@ pub(crate) struct CurveSet {
 }
 
 /// Longest name of a metric or logger that a set with a bound holds, in bytes.
-const MAX_NAME: usize = 1024;
+pub(crate) const MAX_NAME: usize = 1024;
 
 impl CurveSet {
     pub(crate) fn new(limit: usize, most: usize, most_curves: usize) -> Self {
@@ -356,6 +358,7 @@ impl CurveSet {
             most,
             most_curves,
             left_out: 0,
+            too_long: 0,
             rank: 0,
             places: HashMap::new(),
             last_places: Vec::new(),
@@ -410,6 +413,7 @@ impl CurveSet {
         let place = has_room.then_some(self.curves.len());
         match place {
             Some(_) => self.curves.push(Curve::new(logger, name, self.rank, self.limit)),
+            None if is_bounded && is_long => self.too_long += 1,
             None => self.left_out += 1,
         }
         places.insert(name.to_owned(), place);

@@ -15,7 +15,7 @@ use logcore::files::read_no_follow;
 use serde_json::{Value, json};
 
 use crate::StoredRun;
-use crate::curve::CurveSet;
+use crate::curve::{CurveSet, MAX_NAME};
 use crate::report::ReportFacts;
 use crate::report::curve_data::{encode, encoded_len, whole_len};
 use crate::report::health_data::{events_for_page, ranks_for_page};
@@ -501,8 +501,17 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
         counts.widest_bucket = counts.widest_bucket.max(curve.width());
         parts[ends.partition_point(|end| *end <= at)].curves.push(text);
     }
-    if left_out > 0 {
-        notes.add(format!("{left_out} curves are left out: too many."));
+    match left_out {
+        0 => {}
+        1 => notes.add("1 curve is left out: too many."),
+        _ => notes.add(format!("{left_out} curves are left out: too many.")),
+    }
+    match set.too_long {
+        0 => {}
+        1 => notes.add(format!("1 curve is left out: its name has more than {MAX_NAME} bytes.")),
+        many => notes.add(format!(
+            "{many} curves are left out: their names have more than {MAX_NAME} bytes."
+        )),
     }
     counts.names = format!("[{}]", names.texts.join(","));
     counts

@@ -110,7 +110,11 @@ fn many_metrics_and_long_names_fit() {
     let run = write_run(folder.path(), &json!({"state": "finished"}), &row);
     let (facts, _, _) = report(&[run]);
     assert!(facts.curves > 10_000, "{facts:?}");
-    assert!(facts.notes[0].contains("curves are left out"), "{facts:?}");
+    assert!(facts.notes[0].contains("curves are left out: too many"), "{facts:?}");
+    assert_eq!(
+        facts.notes[1], "1 curve is left out: its name has more than 1024 bytes.",
+        "{facts:?}"
+    );
 }
 
 #[test]
