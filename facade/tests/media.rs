@@ -206,6 +206,7 @@ fn a_value_that_cannot_be_logged_costs_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(config(folder.path())).unwrap();
     logger.log_image("torn", Image::rgb(2, 2, [0; 11]), 1);
+    logger.log_image("empty", Image::rgb(0, 0, []), 1);
     logger.log_histogram("odd", Histogram::from_counts([1], [0.0]), 1);
     logger.log_table("uneven", Table::new(["a"]).row([1, 2]), 1);
     logger.log_text("", "no key", 1);
@@ -216,14 +217,15 @@ fn a_value_that_cannot_be_logged_costs_one_warning() {
     fs::write(folder.path().join("kept"), "kept").unwrap();
     let warnings = warnings(&logger);
     let reasons = [
-        "log_image of `torn` is left out: an image of 2 x 2 pixels of 3 bytes needs 12 bytes (not 0), and has 11",
+        "log_image of `torn` is left out: an image of 2 x 2 pixels of 3 bytes needs 12 bytes, and has 11",
+        "log_image of `empty` is left out: an image of 0 x 0 has no pixel; use at least 1 x 1",
         "log_histogram of `odd` is left out: a histogram has 1 counts and 1 edges",
         "log_table of `uneven` is left out: row 0",
         "log_text of `` is left out: its key is empty",
         "is left out: its key has 2000 bytes; use at most 1024",
         "log_image of `wordy` is left out: its caption is too long",
-        "missing` is left out: cannot write the file: ",
-        "is left out: cannot write the file: ",
+        "missing` is left out: cannot read the file: ",
+        "is left out: cannot read the file: ",
     ];
     assert_eq!(warnings.len(), reasons.len(), "{warnings:#?}");
     for (warning, reason) in warnings.iter().zip(reasons) {

@@ -18,6 +18,8 @@ use crate::escape::EscapingFormatter;
 pub enum MediaError {
     /// The value is malformed, with a description.
     Malformed(String),
+    /// The file to copy cannot be read.
+    Unreadable(io::Error),
     /// The file of the value cannot be written.
     Io(io::Error),
     /// The logger has no run, so that there is no place for the value.
@@ -29,6 +31,7 @@ impl Display for MediaError {
         let f = &mut EscapingFormatter(f);
         match self {
             Self::Malformed(what) => f.write_str(what),
+            Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
             Self::Io(error) => write!(f, "cannot write the file: {error}"),
             Self::NoRun => f.write_str("the logger has no run"),
         }

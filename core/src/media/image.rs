@@ -150,9 +150,13 @@ impl Encode for Image {
                 bytes,
             } => {
                 let wanted = u128::from(width) * u128::from(height) * channels as u128;
-                if wanted != bytes.len() as u128 || wanted == 0 {
+                if wanted == 0 {
+                    let what = format!("an image of {width} x {height} has no pixel; use at least 1 x 1");
+                    return Err(malformed(what));
+                }
+                if wanted != bytes.len() as u128 {
                     let what = format!(
-                        "an image of {width} x {height} pixels of {} bytes needs {wanted} bytes (not 0), and has {}",
+                        "an image of {width} x {height} pixels of {} bytes needs {wanted} bytes, and has {}",
                         channels as u8,
                         bytes.len()
                     );

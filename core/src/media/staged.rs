@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{MediaContent, MediaFile};
+use super::{MediaContent, MediaError, MediaFile};
 use crate::files::{Folder, LimitedFile, file_size_limit, random_suffix};
 
 /// The folder of all media files in that of the run.
@@ -55,11 +55,11 @@ impl StagedMedia {
     /// # Errors
     ///
     /// If the file cannot be read or copied, or would exceed the file size limit of the process.
-    pub fn copy(run: &Path, source: &Path) -> io::Result<Self> {
-        let original = crate::files::open(source)?;
+    pub fn copy(run: &Path, source: &Path) -> Result<Self, MediaError> {
+        let original = crate::files::open(source).map_err(MediaError::Unreadable)?;
         let limit = file_size_limit();
-        if original.metadata()?.len() > limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
+        if original.metadata().map_err(MediaError::Unreadable)?.len() > limit {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
         }
         let mut staged = Self::create(run)?;
         io::copy(&mut original.take(limit), &mut staged._file)?;
@@ -275,7 +275,10 @@ mod tests {
         assert_eq!(fs::read(folder.path().join(&file.path)).unwrap(), b"test");
         assert_eq!(file.path, "media/files/notes_0_9f86d081884c7d659a2f.txt");
         assert_eq!(file.size, 4);
-        assert!(StagedMedia::copy(folder.path(), folder.path()).is_err());
+        for unreadable in [folder.path(), &folder.path().join("missing")] {
+            let error = StagedMedia::copy(folder.path(), unreadable).unwrap_err();
+            assert!(matches!(error, MediaError::Unreadable(_)), "{error}");
+        }
     }
 
     #[cfg(unix)]
