@@ -268,6 +268,19 @@ fn a_name_is_used_once_unless_the_run_is_resumed() {
 }
 
 #[test]
+fn an_error_about_an_id_shows_the_id_as_it_was_given() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let live = LiveRun::start_with("auto", folder.path(), &[("LOGCORE_RUN_ID", "rid")]);
+    let error = refused(LogConfig {
+        run_id: Some("rid".into()),
+        ..config(folder.path())
+    });
+    assert_eq!((&*error.field, &*error.value), ("run_id", "rid"), "{error}");
+    live.kill();
+}
+
+#[test]
 fn an_id_that_two_folders_have_is_refused() {
     testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();

@@ -127,18 +127,22 @@ fn choose_named(
             Claim::Taken if since.elapsed() < END_TIMEOUT => thread::sleep(LOOK_INTERVAL),
             Claim::Taken if goes_on_with_any => return begin_new(config, folders, needs_folder),
             Claim::Taken => {
-                let field = if choice.run_id.is_some() { "run_id" } else { "run" };
+                let (field, value) = match &choice.run_id {
+                    Some(id) => ("run_id", id.as_str()),
+                    None => ("run", name),
+                };
                 let remedy = format!(
                     "another process has begun a run in {} and written no {}: end that process, or use another `{field}`",
                     dir.display(),
                     RunManifest::FILE
                 );
-                return Err(name_variable(config, ConfigError::new(field, name, remedy)));
+                return Err(name_variable(config, ConfigError::new(field, value, remedy)));
             }
         }
     }
-    if choice.run_id.is_some() {
-        return resume_or_refuse(config, dir, "run_id", name);
+    if let Some(id) = &choice.run_id {
+        // The folder has the name of the logger, too.
+        return resume_or_refuse(config, dir, "run_id", id);
     }
     if let Err(error) = RunManifest::read(&dir) {
         return Err(unreadable(&dir, "run", name, &error));
