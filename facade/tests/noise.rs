@@ -310,6 +310,11 @@ fn a_change_of_the_watched_file_changes_the_levels() {
         loud,
     );
     wait_for("DEBUG a detail", directed);
+    write("# A remark.\nfile_level = \"debug\"\ndirectives = \"watched::data=info\"\n");
+    wait_for(
+        &format!("INFO {} has changed, and no level in it", file.display()),
+        directed,
+    );
     fs::write(folder.path().join("stop"), "").unwrap();
     assert!(child.wait().unwrap().success());
     assert!(said.any(|line| line == "true"), "everything was delivered");

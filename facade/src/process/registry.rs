@@ -225,7 +225,11 @@ fn apply_levels(file: &Path, levels: &WatchedLevels) {
     let loggers: Vec<_> = loggers.inspect(|logger| global_log::publish(logger)).cloned().collect();
     drop(state);
     for logger in loggers {
-        logger.log_message(Level::Info, format_args!("{} has changed: {levels}", file.display()));
+        let text = match *levels == WatchedLevels::default() {
+            true => format_args!("{} has changed, and no level in it", file.display()),
+            false => format_args!("{} has changed: {levels}", file.display()),
+        };
+        logger.log_message(Level::Info, text);
     }
 }
 

@@ -72,9 +72,13 @@ fn link_files<'a>(root: &Path, dir: &Path, names: impl Iterator<Item = (&'a str,
         print_notice(
             &format!("no links in {}", root.display()),
             &format!(
-                "{} in {} stays as it is, and is no link to the newest run: the files of this run are in {}",
+                "{} in {} {} to the newest run: the files of this run are in {}",
                 left_alone.join(", "),
                 root.display(),
+                match left_alone.len() {
+                    1 => "stays as it is, and is no link",
+                    _ => "stay as they are, and are no links",
+                },
                 dir.display()
             ),
         );
