@@ -20,6 +20,10 @@ pub const FOLDER: &str = "TERMINAL_FOLDER";
 /// Limit for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Limit for the bytes of a program that has ended: on a busy machine nobody may have read any of them
+/// yet.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
 /// Sees the screen whenever something was read.
 type ScreenObserver = dyn FnMut(&Screen);
 
@@ -152,7 +156,8 @@ impl TestTerminal {
             if !self.take(Duration::from_millis(50))
                 && let Some(status) = self.child.try_wait().unwrap()
             {
-                while self.take(Duration::from_millis(50)) {}
+                // The channel closes behind the last byte, unless a child of the program lives on.
+                while self.take(LAST_BYTES) {}
                 return status;
             }
         }
