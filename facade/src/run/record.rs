@@ -145,8 +145,8 @@ impl RunRecord {
     /// Writes the manifest if it has changed, or is not in the folder any more.
     pub(super) fn write(&mut self) {
         self.complete();
-        let is_written = self.written.as_ref() == Some(&self.manifest) && !self.is_missing();
-        if self.rank != 0 || is_written || self.is_superseded() {
+        let is_unchanged = self.written.as_ref() == Some(&self.manifest);
+        if self.rank != 0 || is_unchanged && !self.is_missing() || self.is_superseded() {
             return;
         }
         // A folder that was made again must not look like that of a killed run, which another
