@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::arguments::OPERATORS;
 use crate::arguments::parse_time;
+use crate::exact_number::ExactNumber;
 use crate::run_entry::RunEntry;
 use crate::table::Cell;
 
@@ -118,6 +119,13 @@ impl RunColumn {
         self.kind() != ColumnKind::Text
     }
 
+    /// Returns a value of this column as a number, if it is one. The files have NaN and infinities
+    /// as texts.
+    fn number_of(&self, value: &Value) -> Option<ExactNumber> {
+        let text = || value.as_str().filter(|_| self.kind() == ColumnKind::Number);
+        ExactNumber::of(value).or_else(|| ExactNumber::parse(text()?))
+    }
+
     fn kind(&self) -> ColumnKind {
         match self.name() {
             "id" | "name" | "dir" | "state" | "wandb_url" | "resumed_from" => ColumnKind::Text,
@@ -144,15 +152,15 @@ enum ColumnKind {
 
 impl ColumnKind {
     /// Reads the value of a condition on a column that has numbers only; `None` if it is none.
-    fn parse_number(self, text: &str) -> Option<f64> {
-        let number = text.parse().ok();
-        match self {
-            Self::Duration => number
-                .or_else(|| Some(parse_time(text).ok()?.as_secs_f64()))
-                .filter(|number| number.is_finite()),
-            Self::Time => number.or_else(|| parse_date(text)).filter(|number| number.is_finite()),
-            _ => number,
-        }
+    fn parse_number(self, text: &str) -> Option<ExactNumber> {
+        let seconds = match self {
+            Self::Duration => text.parse().ok().or_else(|| Some(parse_time(text).ok()?.as_secs_f64())),
+            Self::Time => text.parse().ok().or_else(|| parse_date(text)),
+            _ => return ExactNumber::parse(text),
+        };
+        seconds
+            .filter(|seconds: &f64| seconds.is_finite())
+            .map(ExactNumber::Float)
     }
 
     /// Returns the remedy for a value that is no number.
@@ -303,7 +311,7 @@ pub(crate) struct Condition {
 /// The value of a condition, as the column needs it.
 enum Operand {
     Pattern(Regex),
-    Number(f64),
+    Number(ExactNumber),
     /// A text, and a number beside one.
     Text,
 }
@@ -372,14 +380,14 @@ impl Condition {
         let order = match &self.operand {
             Operand::Pattern(pattern) => return pattern.is_match(&text),
             // The files have `NaN` and infinities as texts.
-            Operand::Number(other) => match value.as_f64().or_else(|| text.parse().ok()) {
-                Some(own) if own.is_nan() && other.is_nan() => Some(Ordering::Equal),
-                own => own.and_then(|own| own.partial_cmp(other)),
-            },
-            Operand::Text => match (value.as_f64(), self.value.parse()) {
-                (Some(own), Ok(other)) => own.partial_cmp(&other),
+            Operand::Number(other) => {
+                let own = self.column.number_of(&value);
+                own.and_then(|own| own.compare(*other))
+            }
+            Operand::Text => match (ExactNumber::of(&value), ExactNumber::parse(&self.value)) {
+                (Some(own), Some(other)) => own.compare(other),
                 // As texts, 500 would be greater than `1k`.
-                (Some(_), Err(_)) => None,
+                (Some(_), None) => None,
                 (None, _) => Some(text.as_str().cmp(&self.value)),
             },
         };
@@ -401,7 +409,8 @@ impl fmt::Debug for Condition {
 }
 
 /// Sorts runs by a column, the greatest value first; with a `-` before the name, the least first.
-/// Runs without a value come last.
+/// A NaN is greater than other numbers, and a text is greater than a number. Runs without a value
+/// come last.
 pub(crate) fn sort(entries: &mut [RunEntry], by: &str) -> Result<()> {
     let (is_ascending, name) = match by.strip_prefix('-') {
         Some(name) => (true, name),
@@ -410,9 +419,13 @@ pub(crate) fn sort(entries: &mut [RunEntry], by: &str) -> Result<()> {
     let column = RunColumn::parse(name)?;
     entries.sort_by(|one, other| {
         let (one, other) = (column.value(one), column.value(other));
-        let order = match (one.as_f64(), other.as_f64()) {
-            (Some(one), Some(other)) => one.total_cmp(&other),
-            _ => short_value(&one).cmp(&short_value(&other)),
+        let order = match (column.number_of(&one), column.number_of(&other)) {
+            (Some(one), Some(other)) => {
+                let nan_last = || one.is_nan().cmp(&other.is_nan());
+                one.compare(other).unwrap_or_else(nan_last)
+            }
+            (None, None) => short_value(&one).cmp(&short_value(&other)),
+            (one, other) => other.is_some().cmp(&one.is_some()),
         };
         let order = if is_ascending { order } else { order.reverse() };
         one.is_null().cmp(&other.is_null()).then(order)
@@ -439,7 +452,13 @@ mod tests {
     fn conditions_compare_numbers_and_texts() {
         let entry = entry(json!({
             "state": "killed",
-            "config": {"lr": 1e-4, "model": {"name": "vit-b"}, "a.b": 3},
+            "config": {
+                "lr": 1e-4,
+                "model": {"name": "vit-b"},
+                "a.b": 3,
+                "seed": 9_007_199_254_740_993_u64,
+                "big": u64::MAX,
+            },
             "summary": {
                 "val/loss": {"min": 0.25},
                 "x.y": {"last": 2},
@@ -470,6 +489,11 @@ mod tests {
             ("config.model.name = =x", false),
             ("last_step > 1000", false),
             ("last_step < 1e3", true),
+            ("config.seed = 9007199254740993", true),
+            ("config.seed = 9007199254740992", false),
+            ("config.seed > 9007199254740992", true),
+            ("config.big != 18446744073709551614", true),
+            ("config.big = 18446744073709551000", false),
         ] {
             assert_eq!(Condition::parse(condition).unwrap().holds(&entry), holds, "{condition}");
         }
@@ -548,6 +572,36 @@ mod tests {
         assert_eq!(shown(&entries), [Some(12), Some(5), None]);
         sort(&mut entries, "-last_step").unwrap();
         assert_eq!(shown(&entries), [Some(5), Some(12), None]);
+    }
+
+    #[test]
+    fn sorted_runs_have_texts_before_nan_before_numbers() {
+        let values = [
+            json!(10),
+            json!("5x"),
+            json!(9),
+            json!("NaN"),
+            json!("-Infinity"),
+            json!(-1.5),
+        ];
+        let mut entries: Vec<_> = values
+            .into_iter()
+            .map(|last| entry(json!({"summary": {"x": {"last": last}}})))
+            .collect();
+        sort(&mut entries, "summary.x.last").unwrap();
+        let sorted: Vec<_> = entries
+            .iter()
+            .map(|entry| &entry.json["summary"]["x"]["last"])
+            .collect();
+        let expected = [
+            json!("5x"),
+            json!("NaN"),
+            json!(10),
+            json!(9),
+            json!(-1.5),
+            json!("-Infinity"),
+        ];
+        assert!(sorted.iter().copied().eq(&expected), "{sorted:?}");
     }
 
     #[test]

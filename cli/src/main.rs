@@ -3,6 +3,7 @@
 mod arguments;
 mod columns;
 mod commands;
+mod exact_number;
 mod file_system;
 mod import;
 mod output;
