@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use logcore::escape::EscapingFormatter;
 use logcore::files::read_no_follow;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use crate::StoredRun;
 use crate::curve::{CurveSet, MAX_NAME};
@@ -284,7 +284,7 @@ fn fill_documents<R: Borrow<StoredRun>>(runs: &[R], parts: &mut [RunParts], room
             let document =
                 read_no_follow(&path, MAX_DOCUMENT).and_then(|bytes| Ok(serde_json::from_slice::<Value>(&bytes)?));
             let document = match document {
-                Ok(mut document) if name == "config" => document["config"].take(),
+                Ok(mut document) if name == "config" => with_all_digits(document["config"].take()),
                 Ok(document) => document,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::NotFound {
@@ -306,6 +306,28 @@ fn fill_documents<R: Borrow<StoredRun>>(runs: &[R], parts: &mut [RunParts], room
         notes.add(format!("{left_out} configs and summaries are left out: too large."));
     }
     room - left
+}
+
+/// Greatest integer up to which each integer is a number of its own in a browser.
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Turns integers beyond [`MAX_SAFE_INTEGER`] into texts: a seed of 64 bits would lose its last
+/// digits in a browser, and equal another seed.
+fn with_all_digits(value: Value) -> Value {
+    match value {
+        Value::Number(number) if !number.is_f64() && !is_safe(&number) => number.to_string().into(),
+        Value::Array(items) => items.into_iter().map(with_all_digits).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| (name, with_all_digits(value)));
+            Value::Object(members.collect())
+        }
+        other => other,
+    }
+}
+
+fn is_safe(integer: &Number) -> bool {
+    let magnitude = integer.as_i64().map(i64::unsigned_abs).or_else(|| integer.as_u64());
+    magnitude.is_some_and(|magnitude| magnitude <= MAX_SAFE_INTEGER)
 }
 
 /// Adds the newest events and the ranks, with an equal share of `room` for each run that may have

@@ -64,6 +64,24 @@ fn hostile_names_stay_in_the_data() {
     assert_eq!(data["names"], json!([ODD, ODD, "__proto__"][1..]));
 }
 
+/// A browser reads numbers as doubles.
+#[test]
+fn large_integers_of_a_config_keep_their_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path(), &json!({"name": "seeds"}), "");
+    let config = r#"{"config":{"seed":9007199254740993,"least":-9223372036854775808,"lr":1e300,"deep":[{"a":18446744073709551615}],"last":9007199254740991}}"#;
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    let (_, _, data) = report(&[run]);
+    let expected = json!({
+        "seed": "9007199254740993",
+        "least": "-9223372036854775808",
+        "lr": 1e300,
+        "deep": [{"a": "18446744073709551615"}],
+        "last": 9_007_199_254_740_991_u64,
+    });
+    assert_eq!(data["runs"][0]["config"], expected);
+}
+
 #[test]
 fn a_page_of_no_run_is_complete() {
     let (facts, page, data) = report(&[]);
