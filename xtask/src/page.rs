@@ -43,6 +43,30 @@ const OWN_MEMBERS: &str = concat!(
     "|stepAt|stepOf|tableButton|throughput|throughputText|zoomToSelection)$)/"
 );
 
+/// Parts of uPlot that the page does not use: each from one mark up to another, and the text that
+/// takes its place.
+///
+/// The page draws straight lines over one horizontal x in the time of the reader, writes the texts
+/// of ticks itself, and shows neither a legend of uPlot nor its focus on a series.
+const UNUSED: &[(&str, &str, &str)] = &[
+    // Steps, bars and splines.
+    (",l.stepped=", "}return en}();", ""),
+    // The names of days and months, and other time zones.
+    ("Zl=u.fmtDate||ne,", "Ql=", ""),
+    (",le=De(Xl,", ",te=[],ie=", ""),
+    ("l?Ll(e)?We(", "e||nt,", ""),
+    ("Gl(i)&&!Gl(i[0])", "i||Be", ""),
+    (",[[s,ce,", ",function(e){return(r,u", ""),
+    (",ye,", "Me]", ","),
+    (",Te,", "Ee]", ","),
+    (",en.fmtDate=", ",en.sync=", ""),
+    // The legend, and the focus.
+    ("se=ie.show", ",re=", "se=!1"),
+    ("Et=Tt.prox>=0,zt=Et&&St.one", ";let Dt", "Et=!1,zt=!1"),
+    // Functions for scripts that use uPlot.
+    ("en.assign=", "en.join=", ""),
+];
+
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let is_check = match arguments {
         [] => false,
@@ -61,7 +85,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let own = [&terser[..], &[RESERVED, "--toplevel", "--mangle-props", OWN_MEMBERS]].concat();
     let esbuild = [ESBUILD, "--loader=css", "--minify"];
     let shorten_script = |text: &str| filter(&join_declarations(text), &own);
-    let shorten_plot = |text: &str| filter(&without_other_paths(text)?, &terser);
+    let shorten_plot = |text: &str| filter(&without_unused_parts(text)?, &terser);
     keep(is_check, "uplot.js", &["vendor/uPlot.iife.min.js"], &shorten_plot)?;
     keep(is_check, "report.js", REPORT, &shorten_script)?;
     keep(is_check, "live.js", &[REPORT, LIVE].concat(), &shorten_script)?;
@@ -80,19 +104,19 @@ fn join_declarations(text: &str) -> String {
     text.replace("const ", "let ")
 }
 
-/// Removes uPlot's steps, bars and splines, and its clocks of other time zones: the page draws
-/// straight lines in the time of the reader. Terser then drops what only these have called.
-fn without_other_paths(text: &str) -> Result<String> {
+/// Removes from uPlot what the page does not draw with, and sets the flags that it never changes;
+/// terser then drops what only these have called.
+fn without_unused_parts(text: &str) -> Result<String> {
     let mut kept = text.to_owned();
-    for (begin, end) in [(",l.stepped=", "}return en}();"), (",en.tzDate=", ",en.sync=")] {
+    for (begin, end, instead) in UNUSED {
         let cut = kept
             .split_once(begin)
-            .and_then(|(before, after)| Some(format!("{before}{end}{}", after.split_once(end)?.1)));
+            .and_then(|(before, after)| Some(format!("{before}{instead}{end}{}", after.split_once(end)?.1)));
         kept = cut.with_context(|| {
             format!("cannot shorten uPlot: its script has no `{begin}` before `{end}`; adapt both to its release")
         })?;
     }
-    Ok(kept)
+    Ok(kept.replace("0==jl.ori", "!0").replace("1==jl.ori", "!1"))
 }
 
 /// Removes the rules for what uPlot does not show here: a legend, a title, and points at the
@@ -172,11 +196,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uplot_loses_paths_and_clocks_that_the_page_does_not_draw() {
-        let whole = "e,en.fmtDate=ne,en.tzDate=f(l),en.sync=dt;{l.linear=Ft,l.stepped=s,l.bars=b}return en}();\n";
-        let kept = "e,en.fmtDate=ne,en.sync=dt;{l.linear=Ft}return en}();\n";
-        assert_eq!(without_other_paths(whole).unwrap(), kept);
-        let error = without_other_paths("var uPlot=f(){return en}();")
+    fn uplot_loses_what_the_page_does_not_draw_with() {
+        let whole: String = UNUSED
+            .iter()
+            .map(|(begin, end, _)| format!("{begin}unused{end};"))
+            .collect();
+        let kept: String = UNUSED
+            .iter()
+            .map(|(_, end, instead)| format!("{instead}{end};"))
+            .collect();
+        assert_eq!(without_unused_parts(&whole).unwrap(), kept);
+        let shipped = include_str!("../../runs/page/vendor/uPlot.iife.min.js");
+        assert!(without_unused_parts(shipped).unwrap().len() < shipped.len() - 4000);
+        let error = without_unused_parts("var uPlot=f(){return en}();")
             .unwrap_err()
             .to_string();
         assert!(
