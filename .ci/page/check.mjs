@@ -263,6 +263,28 @@ async function checkZoom(browser) {
   await close(page);
 }
 
+/* A double click shows all again, and leaves the moment and the lines as they were. */
+async function checkDoubleClick(browser) {
+  const page = await open(browser, "one");
+  const box = await (await page.$(".u-over")).boundingBox();
+  const at = (share) => [box.x + box.width * share, box.y + box.height / 2];
+  const look = () => page.evaluate(() => ({ step: view.moment?.step ?? null, zoom: view.zoom, active: log.active, top: document.getElementById("log-lines").scrollTop }));
+  await page.evaluate(() => setZoom([40_000, 60_000]));
+  await page.$eval("#log-lines", (lines) => (lines.scrollTop = 100));
+  await page.mouse.click(...at(0.5), { count: 2 });
+  await settle(page);
+  assert.deepEqual(await look(), { step: null, zoom: null, active: -1, top: 100 }, "a double click chooses no moment");
+  await page.mouse.click(...at(0.25));
+  await settle(page);
+  const before = await look();
+  assert.ok(Math.abs(before.step - 25_000) < 1000, `a click chooses at once: ${before.step}`);
+  await page.evaluate(() => setZoom([40_000, 60_000]));
+  await page.mouse.click(...at(0.75), { count: 2, delay: 60 });
+  await settle(page);
+  assert.deepEqual(await look(), before, "a double click keeps the moment and the lines");
+  await close(page);
+}
+
 async function checkMoments(browser) {
   const page = await open(browser, "one");
   const box = await (await page.$(".u-over")).boundingBox();
@@ -552,7 +574,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
+  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkDoubleClick, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

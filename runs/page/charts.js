@@ -35,6 +35,18 @@ function setZoom(zoom) {
   change("zoom", { zoom });
 }
 
+/* The moment and the lines before the last click, for a double click to bring back. */
+let beforeClick = null;
+
+function takeBackClick() {
+  if (!beforeClick) return;
+  const { active, scrollTop, moment, logRun } = beforeClick;
+  beforeClick = null;
+  change("moment", { moment, logRun });
+  activate(active, false);
+  find("log-lines").scrollTop = scrollTop;
+}
+
 class Chart {
   constructor(name, shown) {
     this.name = name;
@@ -89,7 +101,10 @@ class Chart {
         y: false,
         points: { show: false },
         drag: { x: true, y: false, setScale: false, dist: 5 },
-        bind: { dblclick: () => () => setZoom(null) },
+        bind: { dblclick: () => () => {
+          setZoom(null);
+          takeBackClick();
+        } },
         sync: { key: "charts", setSeries: false, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
       },
       hooks: {
@@ -104,7 +119,9 @@ class Chart {
     this.plot.over.append(this.note);
     this.plot.over.addEventListener("mousedown", (event) => (this.pressedAt = event.clientX));
     this.plot.over.addEventListener("click", (event) => {
-      if (Math.abs(event.clientX - this.pressedAt) < 5) this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
+      if (event.detail > 1 || !(Math.abs(event.clientX - this.pressedAt) < 5)) return;
+      beforeClick = { active: log.active, scrollTop: find("log-lines").scrollTop, moment: view.moment, logRun: view.logRun };
+      this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
     });
     this.showPoints();
   }

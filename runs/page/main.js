@@ -120,8 +120,8 @@ listen(["theme"], drawThemeSwitch);
 listen(["selection", "log"], drawLines);
 listen(["moment"], () => {
   live.forEach((chart) => chart.plot && chart.plot.redraw(false, false));
-  if (view.moment.run !== log.run) drawLines();
-  else showMomentInLines();
+  if (view.moment?.run === log.run) showMomentInLines();
+  else drawLines();
 });
 
 drawHeader();
