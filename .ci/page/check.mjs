@@ -285,6 +285,144 @@ async function checkDoubleClick(browser) {
   await close(page);
 }
 
+/* The part of an address behind "#", once the page has written what was chosen. */
+async function readHash(page, wanted) {
+  await page.waitForFunction((wanted) => location.hash === wanted, { timeout: 3000 }, wanted).catch(async () => assert.equal(await page.evaluate(() => location.hash), wanted, "the address holds what was chosen"));
+  return wanted;
+}
+
+/* The address has all that a person has chosen: a reload and a link show the same. */
+async function checkAddress(browser) {
+  const page = await open(browser, "many");
+  const look = (page) => page.evaluate(() => ({
+    x: view.x, group: view.group, zoom: view.zoom, theme: view.theme, search: String(view.search),
+    selected: [...view.selected].map((at) => runs[at].name).sort(),
+    logRun: log.run?.name,
+    moment: view.moment && { run: view.moment.run.name, step: view.moment.step },
+    controls: ["x-axis", "group", "log-y", "smooth", "search", "runs-filter", "log-level", "log-search"].map((id) => document.getElementById(id)).map(({ type, checked, value }) => (type === "checkbox" ? checked : value)),
+    smooth: document.getElementById("smooth-value").textContent,
+    reset: document.getElementById("zoom-reset").hidden,
+    charts: [...document.querySelectorAll(".chart h4")].map((head) => head.title),
+    rows: document.querySelectorAll("#runs-table tbody tr").length,
+    line: document.querySelector("#log-lines [aria-selected=true]")?.textContent,
+    drawn: [...live].map(({ plot }) => plot && [plot.scales.x.min, plot.scales.x.max, plot.scales.y.distr, plot.series.length].join()),
+  }));
+  const first = await look(page);
+  const entries = await page.evaluate(() => history.length);
+  const type = (id, text) => page.$eval("#" + id, (input, text) => {
+    input.value = text;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }, text);
+  await page.evaluate(() => select(new Set(["sweep-1", "sweep-3"].map((name) => runs.find((run) => run.name === name).index))));
+  await page.select("#x-axis", "relative");
+  await page.select("#group", "lr");
+  await page.click("#log-y");
+  await type("smooth", "0.6");
+  await type("search", "metrics/(loss|lr)$");
+  await type("runs-filter", "sweep");
+  await page.select("#log-level", "2");
+  await type("log-search", "epoch");
+  await settle(page);
+  await page.evaluate(() => setZoom([600, 1800]));
+  await page.focus(".plot");
+  await page.keyboard.press("Enter");
+  const theme = await page.$$("#theme button");
+  await theme[1].click();
+  await settle(page);
+  const chosen = await look(page);
+  assert.equal(chosen.moment.run, "sweep-1");
+  const hash = await readHash(page, `#run=aaaaaaa1&run=aaaaaaa3&x=relative&group=lr&y=log&smooth=0.6&search=metrics/%28loss%7Clr%29%24&filter=sweep&level=2&lines=epoch&from=600&to=1800&at=aaaaaaa1&step=${chosen.moment.step}&time=1790001198.8&theme=light`);
+  assert.equal(await page.evaluate(() => history.length), entries, "a change is no entry of the history");
+  await page.reload();
+  await settle(page);
+  assert.deepEqual(await look(page), chosen, "a reload shows the same");
+  await shoot(page, "address-reload");
+  await checkAccess(page, "address");
+  /* Another run's lines, a metric as x, all runs, none. */
+  await page.select("#group", "");
+  await page.select("#x-axis", "=metrics/lr");
+  await page.select("#log-run", await page.evaluate(() => String(runs.find((run) => run.name === "sweep-3").index)));
+  await page.click("#zoom-reset").catch(() => {});
+  for (const id of ["search", "runs-filter", "log-search"]) await type(id, "");
+  await page.waitForFunction(() => location.hash.includes("x==metrics/lr&y=log&smooth=0.6&level=2&at=aaaaaaa1&") && location.hash.includes("&log=aaaaaaa3&theme=light"));
+  await page.reload();
+  await settle(page);
+  assert.deepEqual(await page.evaluate(() => [view.x, view.zoom, log.run.name, document.getElementById("x-axis").value, document.getElementById("log-run").selectedOptions[0].text]), ["=metrics/lr", null, "sweep-3", "=metrics/lr", "sweep-3"]);
+  await page.click("#runs-all");
+  await page.waitForFunction(() => location.hash.startsWith("#run=*&x="));
+  await page.reload();
+  await settle(page);
+  assert.ok(await page.evaluate(() => view.selected.size === runs.length), "all runs are chosen again");
+  await page.click("#runs-none");
+  await page.waitForFunction(() => location.hash.startsWith("#run=&x="));
+  await page.reload();
+  await settle(page);
+  assert.equal(await page.evaluate(() => view.selected.size), 0, "and so are none");
+  await close(page);
+  const link = await open(browser, "many", { hash });
+  assert.deepEqual(await look(link), chosen, "a link shows the same");
+  /* As at first, and the address is as it was. */
+  const loaded = new Promise((done) => link.once("load", done));
+  await link.evaluate(() => void setTimeout(() => (location.hash = "")));
+  await loaded;
+  await settle(link);
+  assert.deepEqual(await look(link), first, "an address without choices shows what comes first");
+  await link.click("#log-y");
+  await readHash(link, "#y=log");
+  await link.click("#log-y");
+  await link.waitForFunction(() => !location.href.includes("#"));
+  await close(link);
+}
+
+/* Anybody may write a link: what a person could not have chosen is not taken from it. */
+async function checkHostileAddress(browser) {
+  /* One of the runs has a setting with the name that is hostile. */
+  const markup = encodeURIComponent(HOSTILE + "!");
+  const all = (value) => ["run", "x", "group", "y", "smooth", "ranks", "search", "filter", "level", "lines", "from", "to", "at", "step", "time", "log", "theme", "other"].map((key) => `${key}=${value}`).join("&");
+  const look = (page) => page.evaluate(() => {
+    const controls = [...document.querySelectorAll("#tools input, #tools select, #runs-filter, #log select, #log input")];
+    return { ...view.zoom, x: view.x, group: view.group, moment: view.moment, theme: view.theme, selected: view.selected.size, log: log.run.name, controls: controls.map(({ id, type, checked, value }) => [id, type === "checkbox" ? checked : value]) };
+  });
+  const plain = await open(browser, "many");
+  const first = await look(plain);
+  await close(plain);
+  const hashes = {
+    markup: all(markup),
+    scripts: all("javascript:alert(1)"),
+    prototypes: all("__proto__") + "&__proto__=1&constructor=2",
+    infinite: all("1e999"),
+    negative: all("-1e308"),
+    words: all("NaN"),
+    broken: all("%E0%A4%A%00%"),
+    backwards: "from=200&to=100&smooth=-1&at=aaaaaaa1&step=x&time=1",
+    narrow: "from=5&to=5",
+    beyond: "from=-2e18&to=2e18&smooth=7",
+    long: all("a".repeat(5000)),
+    huge: "run=aaaaaaa1&y=log&filter=" + "a".repeat(70_000),
+    slow: "search=" + encodeURIComponent("(.+)+!"),
+    slower: "search=" + encodeURIComponent(".*.*.*!"),
+    unfinished: "search=" + encodeURIComponent("loss("),
+  };
+  const TEXTS = new Set(["markup", "scripts", "prototypes", "infinite", "negative", "words", "broken"]);
+  for (const [name, hash] of Object.entries(hashes)) {
+    const page = await open(browser, "many", { hash: "#" + hash });
+    const seen = await look(page);
+    /* A text to look for may be any. */
+    for (const [at, [id]] of first.controls.entries()) if (/search|filter/.test(id) && TEXTS.has(name)) seen.controls[at] = first.controls[at];
+    assert.deepEqual(seen, first, `${name}: nothing of the address counts`);
+    assert.deepEqual(await page.evaluate(() => [document.scripts.length, document.querySelectorAll("img[onerror]").length, document.getElementById("search-error").hidden]), [2, 0, true], name);
+    await close(page);
+  }
+  /* Numbers at the ends of what is allowed are drawn quickly. */
+  for (const x of ["step", "time", "relative", "=metrics/lr"]) {
+    const start = performance.now();
+    const page = await open(browser, "many", { hash: `#x=${x}&from=-9e17&to=9e17` });
+    assert.deepEqual(await page.evaluate(() => view.zoom), [-9e17, 9e17]);
+    assert.ok(performance.now() - start < 5000, `a wide zoom by ${x} is drawn`);
+    await close(page);
+  }
+}
+
 async function checkMoments(browser) {
   const page = await open(browser, "one");
   const box = await (await page.$(".u-over")).boundingBox();
@@ -574,7 +712,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkDoubleClick, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
+  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkDoubleClick, checkAddress, checkHostileAddress, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

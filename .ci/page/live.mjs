@@ -48,7 +48,7 @@ async function open(url, viewport = { width: 1400, height: 1000 }) {
   });
   await page.setViewport(viewport);
   await page.goto(url);
-  assert.ok(!page.url().includes("token"), "the address that stays has no token");
+  assert.ok(!page.url().includes("token="), "the address that stays has no token");
   await page.waitForFunction(() => document.querySelector(".live").textContent === "live");
   return page;
 }
@@ -115,6 +115,32 @@ async function checkZoom({ url }) {
   assert.ok((await widths()).every((width) => width > 1), "the whole curve is back");
   assert.deepEqual(page.problems, []);
   await page.close();
+}
+
+/* A link with a token keeps what was chosen, although the metrics come after the page. */
+async function checkAddress({ url }) {
+  const hash = "#run=k3v9q2ab&x==metrics/tokens&y=log&from=102400000&to=104447000&at=k3v9q2ab&step=50500&time=1790001818";
+  const page = await open(url + hash);
+  await page.waitForFunction(() => [...live].filter((chart) => chart.plot).length > 2 && [...live].every((chart) => !chart.plot || chart.series.every(({ curve }) => curve.detail?.width === 1)));
+  const seen = () => page.evaluate(() => {
+    const [list, line] = [document.getElementById("log-lines"), document.querySelector("#log-lines [aria-selected=true]")].map((element) => element.getBoundingClientRect());
+    return [location.hash, view.x, document.getElementById("x-axis").value, ...view.zoom, view.moment.step, [...view.selected].map((at) => runs[at].name).join(), line.top >= list.top && line.bottom <= list.bottom];
+  });
+  const wanted = [hash, "=metrics/tokens", "=metrics/tokens", 102_400_000, 104_447_000, 50_500, "spikes", true];
+  assert.deepEqual(await seen(), wanted);
+  await page.screenshot({ path: join(out, "address.png") });
+  await page.evaluate(() => setZoom([102_400_000, 104_000_000]));
+  await page.waitForFunction(() => location.hash.includes("&to=104000000&"));
+  await page.reload();
+  await page.waitForFunction(() => [...live].some((chart) => chart.plot?.scales.x.max === 104_000_000));
+  assert.deepEqual((await seen()).slice(1, 4), wanted.slice(1, 4), "a reload shows the same");
+  assert.deepEqual(page.problems, []);
+  await page.close();
+  const unknown = await open(url + "#run=k3v9q2ab&run=none&x==metrics/<b>none&from=1&to=2");
+  await unknown.waitForFunction(() => view.x === "step" && [...live].some((chart) => chart.plot));
+  assert.deepEqual(await unknown.evaluate(() => [view.zoom, view.selected.size, document.getElementById("x-axis").value, document.body.textContent.includes("<b>none")]), [null, 1, "step", false], "a metric that no run has is no axis");
+  assert.deepEqual(unknown.problems, []);
+  await unknown.close();
 }
 
 /* Events and the states of ranks come while the page is open. */
@@ -264,7 +290,7 @@ async function checkEnd({ child, url }) {
 try {
   const server = await serve(runs);
   servers.push(server.child);
-  for (const check of [checkNews, checkZoom, checkHealth, checkMedia, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
+  for (const check of [checkNews, checkZoom, checkAddress, checkHealth, checkMedia, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
     const start = performance.now();
     await check(server);
     console.log(`live ${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

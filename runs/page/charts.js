@@ -35,6 +35,9 @@ function setZoom(zoom) {
   change("zoom", { zoom });
 }
 
+/* Ends of a zoom that numbers can tell apart, and that an axis can have. */
+const isRange = ([low, high]) => high - low > 1e-12 * Math.abs((low + high) / 2) && [low, high].every((x) => Math.abs(x) < 1e18);
+
 /* The moment and the lines before the last click, for a double click to bring back. */
 let beforeClick = null;
 
@@ -395,7 +398,7 @@ class Chart {
       const [low, high] = this.range;
       const middle = plot.posToVal(left, "x");
       const zoom = [middle - (middle - low) * factor, middle + (high - middle) * factor];
-      if (zoom[1] - zoom[0] > 1e-12 * Math.abs(middle) && zoom.every((x) => Math.abs(x) < 1e18)) setZoom(zoom);
+      if (isRange(zoom)) setZoom(zoom);
     };
     const keys = {
       ArrowLeft: () => move(left - (event.shiftKey ? 50 : 5)),

@@ -92,7 +92,7 @@ function describeRun(raw) {
   changed.hasNewRuns = true;
   if (runs.length === 1 && !known) {
     drawTable();
-    select(new Set([0]));
+    chooseFirst();
   }
   if (isBack && view.selected.has(known.index)) loadRun(known);
   drawSoon();
@@ -285,6 +285,8 @@ function drawChanged() {
   const known = listNames().join("\n");
   if (hasNewNames) {
     groups = groupNames();
+    /* The address may have named a metric that no run has. */
+    if (isMetricAxis() && loads + waiting.length === 0 && !listNames().includes(view.x.slice(1))) change("x", { x: "step", zoom: null });
     drawAxes();
   }
   if (hasNewRuns) drawGroupings();
@@ -359,6 +361,8 @@ Chart.prototype.make = function () {
 function drawNewLines(run) {
   if (!run.hasNewLines && run.parsed) return;
   run.hasNewLines = false;
+  /* The first lines stand at their end, or at the moment that the address says. */
+  if (log.items.length === 0) return drawLines();
   const place = find("log-lines");
   const isAtEnd = place.scrollTop + place.clientHeight >= place.scrollHeight - 40;
   const { scrollTop } = place;

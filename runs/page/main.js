@@ -48,6 +48,17 @@ function remakeCharts() {
   for (const chart of [...live]) chart.remake();
 }
 
+/* Takes over what the controls say. */
+function takeControls() {
+  const smoothing = Number(find("smooth").value);
+  find("smooth-value").textContent = smoothing;
+  Object.assign(view, { x: find("x-axis").value, group: find("group").value, isLogarithmic: find("log-y").checked, smoothing, hasAllRanks: find("ranks").checked });
+  table.filter = find("runs-filter").value;
+  log.least = Number(find("log-level").value);
+  log.search = find("log-search").value;
+  searchMetrics(find("search").value);
+}
+
 function startControls() {
   on("search", "input", debounce(150, () => searchMetrics(find("search").value)));
   on("x-axis", "change", (event) => change("x", { x: event.target.value, zoom: null }));
@@ -128,8 +139,8 @@ drawHeader();
 startControls();
 startPrinting();
 hideParts();
-setTheme(/[#&]theme=(light|dark)/.exec(location.hash)?.[1] || "auto");
 drawOverview();
 drawAxes();
 drawGroupings();
-select(new Set(runs.slice(0, FIRST_SELECTED).map((run) => run.index)));
+readAddress();
+startAddress();

@@ -23,6 +23,7 @@ const REPORT: &[&str] = &[
     "media.js",
     "events.js",
     "sections.js",
+    "address.js",
     "main.js",
 ];
 /// The addition for the page of a server.
