@@ -423,6 +423,73 @@ async function checkHostileAddress(browser) {
   }
 }
 
+/* Two fingers zoom, one moves what a zoom shows, a tap chooses, and the page scrolls. */
+async function checkTouch(browser) {
+  const page = await open(browser, "one", { viewport: PHONE });
+  const session = await page.createCDPSession();
+  await page.$eval(".u-over", (over) => over.scrollIntoView({ block: "center" }));
+  const box = await (await page.$(".u-over")).boundingBox();
+  const middle = box.y + box.height / 2;
+  const at = (share) => box.x + box.width * share;
+  const send = (type, points) => session.send("Input.dispatchTouchEvent", { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
+  const move = async (from, to, { count = 8 } = {}) => {
+    await send("touchStart", from);
+    for (let step = 1; step <= count; step++) {
+      await send("touchMove", from.map(([x, y], id) => [x + ((to[id][0] - x) * step) / count, y + ((to[id][1] - y) * step) / count]));
+      await page.evaluate(() => new Promise(requestAnimationFrame));
+    }
+    await send("touchEnd", []);
+    await settle(page);
+  };
+  const zoom = () => page.evaluate(() => view.zoom);
+  const ranges = () => page.evaluate(() => [...new Set([...live].filter(({ plot }) => plot).map(({ plot }) => [plot.scales.x.min, plot.scales.x.max].join()))]);
+  const isNear = (value, wanted, room, text) => assert.ok(Math.abs(value - wanted) < room, `${text}: ${value}, not ${wanted}`);
+  await move([[at(0.6), middle]], [[at(0.3), middle]]);
+  assert.equal(await zoom(), null, "one finger moves nothing where all is in view");
+  await move([[at(0.4), middle], [at(0.6), middle]], [[at(0.2), middle], [at(0.8), middle]]);
+  const pinched = await zoom();
+  isNear(pinched[1] - pinched[0], 33_333, 1500, "two fingers that part by a factor of 3 zoom by it");
+  isNear(pinched[0], 33_333, 1500, "what is between them stays there");
+  assert.deepEqual(await ranges(), [pinched.join()], "all charts zoom");
+  assert.equal(await page.evaluate(() => view.moment), null, "a pinch is no tap");
+  assert.ok(await page.$eval("#zoom-reset", (button) => !button.hidden));
+  await shoot(page, "touch-pinched");
+  await move([[at(0.7), middle]], [[at(0.4), middle]]);
+  const panned = await zoom();
+  isNear(panned[0], pinched[0] + 10_000, 1500, "a finger moves what is in view");
+  isNear(panned[1] - panned[0], pinched[1] - pinched[0], 1, "and zooms nothing");
+  assert.equal(await page.evaluate(() => view.moment), null, "a drag is no tap");
+  await move([[at(0.2), middle]], [[at(0.9), middle]]);
+  await move([[at(0.1), middle]], [[at(0.9), middle]]);
+  assert.equal((await zoom())[0], 0, "there is nothing before the first step");
+  const scrolled = () => page.evaluate(() => scrollY);
+  const before = [await scrolled(), await zoom()];
+  await move([[at(0.5), middle]], [[at(0.5) + 4, middle - 90]]);
+  assert.ok((await scrolled()) > before[0] + 40, "a finger that moves up scrolls the page");
+  assert.deepEqual(await zoom(), before[1], "and moves no curve");
+  await page.evaluate((top) => scrollTo(0, top), before[0]);
+  await settle(page);
+  await page.touchscreen.tap(at(0.5), middle);
+  await settle(page);
+  const [low, high] = await zoom();
+  isNear(await page.evaluate(() => view.moment.step), (low + high) / 2, 600, "a tap chooses a moment");
+  await shoot(page, "touch-tapped");
+  const marked = await page.evaluate(() => view.moment.step);
+  for (let taps = 0; taps < 2; taps++) await page.touchscreen.tap(at(0.7), middle);
+  await settle(page);
+  assert.deepEqual([await zoom(), await page.evaluate(() => view.moment.step)], [null, marked], "two taps show all again, and choose nothing");
+  await page.evaluate((ends) => setZoom(ends), [low, high]);
+  await settle(page);
+  await move([[at(0.1), middle], [at(0.9), middle]], [[at(0.45), middle], [at(0.55), middle]]);
+  assert.equal(await zoom(), null, "fingers that close show all again");
+  assert.ok(await page.$eval("#zoom-reset", (button) => button.hidden));
+  assert.equal(await page.evaluate(() => visualViewport.scale), 1, "the page itself has not zoomed");
+  /* Fingers above one another zoom as well. */
+  await move([[at(0.5), middle - 20], [at(0.5), middle + 20]], [[at(0.5) - 1, middle - 80], [at(0.5) + 1, middle + 80]]);
+  isNear((await zoom())[1] - (await zoom())[0], 25_000, 2500, "the distance of the fingers counts");
+  await close(page);
+}
+
 async function checkMoments(browser) {
   const page = await open(browser, "one");
   const box = await (await page.$(".u-over")).boundingBox();
@@ -712,7 +779,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkDoubleClick, checkAddress, checkHostileAddress, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
+  for (const check of [checkCurves, checkAxes, checkGroups, checkCrowd, checkZoom, checkDoubleClick, checkAddress, checkHostileAddress, checkTouch, checkMoments, checkSearchAndKeys, checkEvents, checkRanks, checkMedia, checkOdd, checkForcedColors, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

@@ -56,7 +56,7 @@ class Chart {
     this.plot = null;
     this.series = [];
     this.facts = create("p.facts");
-    this.drawing = create("div.plot", { tabindex: 0, role: "group", "aria-label": "Curve of " + name, "aria-describedby": "plot-help", keydown: (event) => this.press(event) });
+    this.drawing = create("div.plot", { tabindex: 0, role: "group", "aria-label": "Curve of " + name, "aria-describedby": "plot-help", keydown: (event) => this.press(event), pointerdown: (event) => putFinger(this, event), pointermove: moveFinger, pointerup: liftFinger, pointercancel: liftFinger });
     this.legend = create("ul.legend");
     this.marks = [];
     this.note = create("div.note", { hidden: true });
@@ -122,7 +122,7 @@ class Chart {
     this.plot.over.append(this.note);
     this.plot.over.addEventListener("mousedown", (event) => (this.pressedAt = event.clientX));
     this.plot.over.addEventListener("click", (event) => {
-      if (event.detail > 1 || !(Math.abs(event.clientX - this.pressedAt) < 5)) return;
+      if (event.detail > 1 || hasDragged || !(Math.abs(event.clientX - this.pressedAt) < 5)) return;
       beforeClick = { active: log.active, scrollTop: find("log-lines").scrollTop, moment: view.moment, logRun: view.logRun };
       this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
     });

@@ -18,6 +18,7 @@ const REPORT: &[&str] = &[
     "axis.js",
     "lines.js",
     "charts.js",
+    "touch.js",
     "runs-table.js",
     "log-lines.js",
     "media.js",
