@@ -99,6 +99,8 @@ async function checkAccess(page, name) {
 
 async function checkCurves(browser) {
   const page = await open(browser, "one");
+  const tops = await page.$$eval(".grid", (grids) => grids.map((grid) => [...grid.querySelectorAll(".chart")].slice(0, 2).map((chart) => chart.querySelector(".plot").offsetTop)));
+  for (const [one, other] of tops) assert.ok(other === undefined || one === other, `charts side by side have their plots side by side: ${tops}`);
   const drawn = await page.$$eval(".chart", (charts) => charts.map((chart) => {
     const canvas = chart.querySelector("canvas");
     const pixels = canvas?.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data ?? [];
