@@ -269,10 +269,11 @@ impl Episode {
     /// Returns the parts of the sentence before and after the step.
     fn describe(&self, breach: &Breach) -> (String, String) {
         let name = to_short_line(&breach.metric, MAX_NAME_CHARS);
-        let value = breach.value.map_or_else(|| "missing".to_owned(), short_metric);
-        let usual = |word: &str| match breach.usual {
-            Some(usual) => format!(", {word} {}", short(usual)),
-            None => String::new(),
+        let (value, usual) = short_pair(breach.value, breach.usual);
+        let usual = |word: &str| {
+            usual
+                .as_ref()
+                .map_or_else(String::new, |usual| format!(", {word} {usual}"))
         };
         match self.condition {
             Condition::Nan => (format!("{name} is {value}"), usual("after")),
@@ -362,6 +363,29 @@ fn at_step(step: Option<u64>) -> String {
     step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
+/// Returns a value and what is usual, with so many digits that the two texts compare as the numbers
+/// do: 10.0000001 is not "10, above 10".
+fn short_pair(value: Option<MetricValue>, usual: Option<f64>) -> (String, Option<String>) {
+    let (Some(value), Some(usual)) = (value, usual) else {
+        let value = value.map_or_else(|| "missing".to_owned(), short_metric);
+        return (value, usual.map(short));
+    };
+    let (short_value, short_usual) = (short_metric(value), short(usual));
+    let shown = [&short_value, &short_usual].map(|text| text.parse::<f64>().unwrap_or(f64::NAN));
+    // The rules compare doubles, and so an f32 is shown as one: 0.1 as f32 is above 0.1.
+    let exact = value.as_f64();
+    match shown[0].partial_cmp(&shown[1]) == exact.partial_cmp(&usual) {
+        true => (short_value, Some(short_usual)),
+        false => (all_digits(exact), Some(all_digits(usual))),
+    }
+}
+
+fn all_digits(value: f64) -> String {
+    // `Debug` has an exponent where `Display` has hundreds of zeros.
+    let text = format!("{value:?}");
+    text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned)
+}
+
 fn short_metric(value: MetricValue) -> String {
     match value {
         MetricValue::Int(value) => value.to_string(),
@@ -445,6 +469,34 @@ mod tests {
         assert_eq!(
             text(flat, 0.5, Some(0.5)),
             "loss is 0.5 at step 5120, as each of its last 50 values (rule loss-flat)"
+        );
+    }
+
+    #[test]
+    fn a_value_near_its_bound_is_told_from_it() {
+        let above = |bound| Rule {
+            metric: "loss".into(),
+            above: Some(bound),
+            ..Rule::default()
+        };
+        let told = |bound, value: MetricValue| text(above(bound), value, Some(bound));
+        assert_eq!(
+            told(10.0, 10.000_000_1.into()),
+            "loss is 10.0000001 at step 5120, above 10 (rule loss-above)"
+        );
+        // 0.1 as f32 is 0.100000001490116…; the rule compares doubles.
+        assert_eq!(
+            told(0.1, 0.1_f32.into()),
+            "loss is 0.10000000149011612 at step 5120, above 0.1 (rule loss-above)"
+        );
+        // Rounded to four digits the bound would be 123500000, and above the value.
+        assert_eq!(
+            told(123_456_788.5, 123_456_789.into()),
+            "loss is 123456789 at step 5120, above 123456788.5 (rule loss-above)"
+        );
+        assert_eq!(
+            told(10.0, 10.25.into()),
+            "loss is 10.25 at step 5120, above 10 (rule loss-above)"
         );
     }
 
