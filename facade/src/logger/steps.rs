@@ -21,8 +21,8 @@ pub(crate) struct StepCounter {
 
 #[derive(Debug)]
 struct ProgressPosition {
-    /// Step of the first unit.
-    first: u64,
+    /// The step before that of the first unit; `None` if the first unit has step 0.
+    before: Option<u64>,
     position: u64,
 }
 
@@ -35,7 +35,7 @@ impl StepCounter {
         }
         let first = self.first.take().filter(|first| self.highest <= Some(*first));
         self.progress = Some(ProgressPosition {
-            first: first.unwrap_or_else(|| self.highest().unwrap_or(0).saturating_add(1)),
+            before: first.map_or_else(|| Some(self.highest().unwrap_or(0)), |first| first.checked_sub(1)),
             position: 0,
         });
     }
@@ -64,8 +64,12 @@ impl StepCounter {
     /// Returns the step of the newest progress.
     pub(crate) fn progress_step(&self) -> Option<u64> {
         let progress = self.progress.as_ref()?;
-        // Before its first unit, the progress is at the step before.
-        Some(progress.first.saturating_add(progress.position).saturating_sub(1))
+        // Before its first unit, the progress is at the step before. After the highest step that
+        // there is, a progress stays there.
+        Some(match progress.before {
+            Some(before) => before.saturating_add(progress.position),
+            None => progress.position.saturating_sub(1),
+        })
     }
 
     /// Continues an earlier run, whose steps are those below `first`, behind the steps so far.
@@ -81,7 +85,7 @@ impl StepCounter {
         }
         self.earlier = first.checked_sub(1);
         match &mut self.progress {
-            Some(progress) => progress.first = first,
+            Some(progress) => progress.before = first.checked_sub(1),
             None => self.first = Some(first),
         }
         true
@@ -150,6 +154,20 @@ mod tests {
         assert_eq!(steps.current(), 100);
         steps.advance(2);
         assert_eq!(steps.next(), 102);
+    }
+
+    #[test]
+    fn a_progress_behind_the_highest_possible_step_stays_there() {
+        let mut steps = StepCounter::default();
+        steps.note(u64::MAX - 1);
+        for _ in 0..3 {
+            steps.start_progress();
+            assert_eq!(steps.current(), steps.highest().unwrap());
+            steps.advance(1);
+            assert_eq!(steps.next(), u64::MAX);
+            steps.advance(u64::MAX);
+            assert_eq!(steps.next(), u64::MAX);
+        }
     }
 
     #[test]
