@@ -92,6 +92,12 @@ pub(crate) fn limit_waiting(deadline: Deadline) {
     let _ = deadline;
 }
 
+/// Has the lines that a pause holds written, because the process ends.
+pub(crate) fn write_held_lines() {
+    #[cfg(feature = "console")]
+    logcore_console::write_held_lines();
+}
+
 /// Sends the notices on stderr through the owner of the terminal, so that they do not break the
 /// bars.
 pub(crate) fn print_notices_above_bars() {

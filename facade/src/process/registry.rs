@@ -16,6 +16,7 @@ use logcore_pipeline::{Producer, Signal, SignalAnswer, print_notice};
 
 use crate::logger::inner::LoggerInner;
 use crate::logger::report::{FinishReport, last_panic};
+use crate::logger::terminal;
 use crate::process::config_watch::WatchHooks;
 use crate::process::logger_config::{printable_name, without_files};
 use crate::process::state::{ProcessHooks, ProcessState};
@@ -256,6 +257,7 @@ fn end_at_abort() {
 /// which may take long. Then the ring is closed, for all loggers at one moment. A later call waits
 /// for the end of the process.
 fn end_at_signal(signal: Signal) {
+    terminal::write_held_lines();
     let Some(state) = state_soon() else { return };
     let loggers: Vec<_> = state.loggers.iter().cloned().collect();
     drop(state);
@@ -322,6 +324,8 @@ fn answer_stop_signal(signal: Signal) -> SignalAnswer {
 }
 
 fn end_all(end: Option<RunEnd>, exit_code: i32) {
+    // The loggers have their own lines written. Without any, a pause may still hold notices.
+    terminal::write_held_lines();
     // A thread that held the lock at the end of the process may never release it.
     let Some(state) = state_soon() else { return };
     for logger in state.loggers.iter() {

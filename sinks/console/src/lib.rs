@@ -417,6 +417,19 @@ pub fn limit_waiting(deadline: Deadline) {
     terminal::limit_waiting(deadline);
 }
 
+/// Has the lines that [`suspend`] holds written now, because the process ends. Waits at most a
+/// moment for a stalled stream. Later notices ([`print_line`]) are not held, either.
+///
+/// ```
+/// logcore_console::suspend(|| {
+///     logcore_console::print_line("logcore: the disk is full\n");
+///     logcore_console::write_held_lines(); // The line is on the screen before `exit`.
+/// });
+/// ```
+pub fn write_held_lines() {
+    terminal::write_held();
+}
+
 /// Runs `work` with the terminal to itself: the bars are erased before and drawn again after it,
 /// and lines wait.
 ///

@@ -86,7 +86,8 @@ struct TerminalState {
     stuck: bool,
     /// Number of callers that want the screen for themselves.
     paused: u32,
-    /// `true` if a logger has ended since the pause began: its notices are not held either.
+    /// `true` if a logger has ended since the pause began, or the process ends: notices are not held
+    /// any more.
     ended_in_pause: bool,
     closing: bool,
     /// Period in which no caller waits for room, because a logger ends.
@@ -282,7 +283,8 @@ impl TerminalHandle {
     }
 
     /// Prints a notice; waits for that up to [`WRITE_TIMEOUT`]. A pause holds the notice, unless a
-    /// logger has ended meanwhile: then the process may be about to end.
+    /// logger has ended meanwhile: then the process may be about to end. [`write_held`] prints what
+    /// is held when the process does.
     pub(crate) fn print_notice(&self, line: &str) {
         let state = self.terminal.core.lock();
         let request = match state.ended_in_pause {
@@ -350,6 +352,18 @@ pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
         .map(|terminal| TerminalPause::begin(&terminal.core))
         .collect();
     work()
+}
+
+/// Has what pauses hold written, because the process ends; waits for that up to [`WRITE_TIMEOUT`]
+/// for each stream. Later notices are not held, either.
+pub(crate) fn write_held() {
+    for stream in [StdStream::Stdout, StdStream::Stderr] {
+        let terminal = sync::lock(owner(stream)).upgrade();
+        if let Some(terminal) = terminal.filter(|terminal| terminal.core.lock().paused > 0) {
+            // An error of this stream cannot be reported on this stream.
+            let _ = terminal.write_last();
+        }
+    }
 }
 
 /// Limits the wait for stalled streams to half of the time until the deadline, because a logger

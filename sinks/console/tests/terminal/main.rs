@@ -275,12 +275,14 @@ fn a_process_that_a_signal_ends_within_suspend_loses_no_line() {
 
 #[test]
 fn notices_after_the_end_of_a_logger_appear_within_suspend() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut terminal = TestTerminal::run("late suspended", folder.path(), 200, &[]);
-    assert!(terminal.read_to_end().success());
-    let text = terminal.screen();
-    for notice in ["logcore: logger `late` has ended", "logcore: 1 call came after the end"] {
-        assert!(text.contains(notice), "without {notice:?}:\n{text}");
+    for program in ["late suspended", "ended suspended"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut terminal = TestTerminal::run(program, folder.path(), 200, &[]);
+        assert!(terminal.read_to_end().success());
+        let text = terminal.screen();
+        for notice in ["logcore: logger `late` has ended", "logcore: 1 call came after the end"] {
+            assert!(text.contains(notice), "{program}: without {notice:?}:\n{text}");
+        }
     }
 }
 

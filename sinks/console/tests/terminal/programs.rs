@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use facade::{LogConfig, OnFull, UnifiedLogger, setup_logging};
+use logcore_console::ConsolePrinter;
 
 use testkit::terminal::{FOLDER, PROGRAM};
 
@@ -49,6 +50,7 @@ pub(crate) fn run() {
         "exits suspended" => ends_suspended(|| std::process::exit(0)),
         "terminated suspended" => ends_suspended(terminate),
         "late suspended" => late_suspended(),
+        "ended suspended" => ended_suspended(),
         "hoards suspended" => hoards_suspended(),
         "panics" => panics(),
         "prints" => prints(),
@@ -253,6 +255,18 @@ fn late_suspended() {
         logger.finish();
         logger.info("too late");
         std::process::exit(0);
+    });
+}
+
+/// Logs after the end of the only logger, and ends the process, while the program has the screen.
+fn ended_suspended() {
+    let logger = logger("late", 0);
+    // Keeps the owner of the terminal, so that the pause holds lines.
+    let printer = ConsolePrinter::from_config(&LogConfig::default());
+    logger.finish();
+    facade::suspend(|| {
+        logger.info("too late");
+        std::process::exit(i32::from(printer.is_none()));
     });
 }
 
