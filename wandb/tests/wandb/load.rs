@@ -122,10 +122,12 @@ fn ten_thousand_names_and_many_rows() {
     assert_eq!(run.summary.as_object().unwrap().len(), 10_000 + 1 + 4);
 }
 
-/// Data for a server that is down stay on disk and not in memory.
+/// Data for a server that is down stay on disk and not in memory, which is measured for the whole
+/// process.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_stays_flat_while_a_server_is_down() {
+    testkit::own_process!();
     let folder = TempDir::new().unwrap();
     let address = WandbServer::start().url();
     let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});

@@ -232,6 +232,7 @@ fn the_stop_button_is_seen() {
 
 #[test]
 fn a_run_that_panics_has_failed() {
+    testkit::own_process!();
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     let panicked = std::thread::scope(|scope| {
         let run = || {
