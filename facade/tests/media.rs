@@ -17,9 +17,11 @@ use logcore::{MediaContent, StoredMedia};
 const CASE: &str = "MEDIA_CASE";
 const FOLDER: &str = "MEDIA_FOLDER";
 
-fn config(folder: &Path) -> LogConfig {
+/// The config of a logger. The tests of a process run beside each other, so each has a name of its
+/// own.
+fn config(name: &str, folder: &Path) -> LogConfig {
     LogConfig {
-        name: "child".into(),
+        name: name.into(),
         log_dir: folder.into(),
         run: "flat".into(),
         enable_console: false,
@@ -40,7 +42,7 @@ fn the_child() {
         // SAFETY: numbers alone are passed; the process is a child for this test.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
     }
-    let logger = setup_logging(config(&folder)).unwrap();
+    let logger = setup_logging(config("child", &folder)).unwrap();
     match case.as_str() {
         "limited" => {
             logger.log_text("long", "x".repeat(2 << 20), 1);
@@ -114,7 +116,7 @@ fn each_value_is_a_file_and_a_line() {
     fs::write(&notes, "remember").unwrap();
     let logger = setup_logging(LogConfig {
         redact: vec!["hf_[a-z]+".into()],
-        ..config(&folder.path().join("logs"))
+        ..config("each_value", &folder.path().join("logs"))
     })
     .unwrap();
     logger.log_image("val/sample", Image::rgb(2, 1, [0; 6]).caption("of hf_abc"), 3);
@@ -176,7 +178,7 @@ fn a_file_that_is_saved_at_the_start_begins_no_step() {
     let folder = tempfile::tempdir().unwrap();
     let run = LogConfig {
         run: "here".into(),
-        ..config(folder.path())
+        ..config("saved", folder.path())
     };
     fs::write(folder.path().join("train.toml"), "lr = 0.1").unwrap();
     let logger = setup_logging(run.clone()).unwrap();
@@ -203,8 +205,10 @@ fn a_file_that_is_saved_at_the_start_begins_no_step() {
 
 #[test]
 fn a_value_that_cannot_be_logged_costs_one_warning() {
+    // A logger without a set-up has the config of any other that lives.
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
-    let logger = setup_logging(config(folder.path())).unwrap();
+    let logger = setup_logging(config("warned", folder.path())).unwrap();
     logger.log_image("torn", Image::rgb(2, 2, [0; 11]), 1);
     logger.log_image("empty", Image::rgb(0, 0, []), 1);
     logger.log_histogram("odd", Histogram::from_counts([1], [0.0]), 1);
@@ -244,7 +248,7 @@ fn a_value_that_cannot_be_logged_costs_one_warning() {
 fn a_link_in_place_of_the_folder_is_not_followed() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("media")).unwrap();
-    let logger = setup_logging(config(folder.path())).unwrap();
+    let logger = setup_logging(config("linked", folder.path())).unwrap();
     logger.log_text("sample", "text", 1);
     let warnings = warnings(&logger);
     assert!(
@@ -334,10 +338,9 @@ fn a_wandb_run_links_to_the_file() {
 
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
-        name: "media_of_wandb".into(),
         enable_wandb: true,
         sinks: [("wandb".into(), serde_json::json!({"mode": "offline"}))].into(),
-        ..config(folder.path())
+        ..config("media_of_wandb", folder.path())
     })
     .unwrap();
     logger.log_image("sample", Image::grey(1, 1, [7]), 3);
