@@ -173,6 +173,30 @@ fn five_kills_and_resumes_agree_with_a_stopwatch_within_a_percent() {
     }
 }
 
+#[test]
+fn an_attempt_that_is_killed_within_its_first_second_has_its_steps_in_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut child = start(folder, false);
+    let until = Instant::now() + SOON;
+    while read_steps(folder) < 30 {
+        assert!(Instant::now() < until, "the child stands still");
+        sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let text = fs::read_to_string(folder.join("stopwatch")).unwrap();
+    let startup = measure(&text, 0.0)["startup"];
+    // The next attempt writes the end of the killed one.
+    assert!(start(folder, true).wait().unwrap().success());
+    let manifest = RunManifest::read(&folder.join("run")).unwrap();
+    let ledger = &manifest.attempts[0].ledger;
+    assert!(
+        (ledger["startup"] - startup).abs() < 0.1,
+        "{startup} until the first step: {ledger:?}"
+    );
+}
+
 /// Returns the seconds by their use, from the lines of the stopwatch and the time between attempts.
 fn measure(text: &str, down: f64) -> BTreeMap<String, f64> {
     let lines = text.lines().map(|line| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use logcore_pipeline::ForkMutex;
 
-/// The bell of a run. Nobody hears it before the run is watched.
-#[derive(Default)]
+/// The bell of a run. Nobody hears it before the run is watched. It may be rung under the lock of a
+/// logger's metrics.
 pub(crate) struct Bell(ForkMutex<Option<Answer>>);
 
 enum Answer {
@@ -16,6 +16,12 @@ enum Answer {
     /// Looks at the run: there is no thread to call.
     #[cfg(feature = "health")]
     Look(Arc<dyn Fn() + Send + Sync>),
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self(ForkMutex::inner(None))
+    }
 }
 
 impl Bell {

@@ -55,7 +55,8 @@ use crate::logger::inner::LoggerInner;
 /// Time between two looks at the runs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time between two looks at the facts of a run, as long as they are being collected.
+/// Time between two looks at the record of a run, as long as its facts are being collected or its
+/// steps have just begun.
 const FIRST_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A healthy disk takes a file within this time.
@@ -219,9 +220,9 @@ impl HealthThread {
     }
 
     fn interval(&self) -> Duration {
-        match self.runs.iter().all(WatchedRun::has_facts) {
-            true => INTERVAL,
-            false => FIRST_INTERVAL,
+        match self.runs.iter().any(WatchedRun::saves_soon) {
+            true => FIRST_INTERVAL,
+            false => INTERVAL,
         }
     }
 

@@ -18,7 +18,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Time until the second sign of life.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Least time between two signs of life: a program may save many times a second.
+/// Least time between two signs of life: a program may save many times a second. The first pauses
+/// after the first update begin with it.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// One run, as the thread `logcore-health` has it.
@@ -32,6 +33,8 @@ pub(super) struct WatchedRun {
     /// Time until the next sign of life, which doubles at first: an attempt that is killed early
     /// loses little of its ledger.
     pause: Duration,
+    /// `true` once the end of `startup` is in `run.json`.
+    has_update: bool,
     /// The newest checkpoint that is in `run.json`, in seconds since 1970.
     checkpoint: Option<f64>,
     stopping: Stopping,
@@ -46,6 +49,7 @@ impl WatchedRun {
             loggers: Vec::new(),
             heard: Instant::now(),
             pause: FIRST_PAUSE,
+            has_update: false,
             checkpoint: None,
             stopping: Stopping::new(&run),
             #[cfg(feature = "health")]
@@ -74,11 +78,13 @@ impl WatchedRun {
         }
     }
 
-    /// Returns `true` if nothing of `run.json` is still being collected.
-    pub(super) fn has_facts(&self) -> bool {
+    /// Returns `true` if `run.json` is to be saved within a second: facts are still being
+    /// collected, or the steps have just begun.
+    pub(super) fn saves_soon(&self) -> bool {
+        let has_facts = |record: &RunRecord| record.info().facts().is_some();
         self.record
             .as_ref()
-            .is_none_or(|record| record.info().facts().is_some())
+            .is_some_and(|record| !has_facts(record) || self.pause < FIRST_PAUSE)
     }
 
     /// Gives a sign of life when one is due, and writes `run.json` if it has changed.
@@ -124,6 +130,11 @@ impl WatchedRun {
     pub(super) fn attend(&mut self) {
         if self.loggers.is_empty() {
             return;
+        }
+        if !self.has_update && self.run.ledger().has_update() {
+            self.has_update = true;
+            self.pause = LEAST_PAUSE;
+            self.hear();
         }
         let checkpoint = self.run.ledger().newest_checkpoint();
         if checkpoint > self.checkpoint && self.heard.elapsed() >= LEAST_PAUSE {

@@ -75,8 +75,8 @@ impl Ledger {
     }
 
     /// Returns a ledger that continues those of the earlier attempts of a run, now and on this
-    /// thread. The bell rings at the end of a checkpoint, whose mark is to be saved soon, and at
-    /// the end of a phase that took long.
+    /// thread. The bell rings at the first update, which ends the `startup`, at the end of a
+    /// checkpoint, whose mark is to be saved soon, and at the end of a phase that took long.
     pub(crate) fn continue_after(earlier: &RunManifest, bell: &Arc<Bell>) -> Self {
         let mut book = LedgerBook::new(thread_number(), Instant::now());
         book.continue_after(earlier, seconds(SystemTime::now()));
@@ -154,9 +154,18 @@ impl Ledger {
     fn follow_this_thread(&self) {
         let thread = thread_number();
         let mut book = self.book.lock();
-        self.updater.store(thread, Ordering::Relaxed);
+        let before = self.updater.swap(thread, Ordering::Relaxed);
         self.updater_tid.store(kernel_thread_id(), Ordering::Relaxed);
         book.note_update(thread, Instant::now());
+        drop(book);
+        if before == 0 {
+            self.bell.ring();
+        }
+    }
+
+    /// Returns `true` once a progress was updated.
+    pub(crate) fn has_update(&self) -> bool {
+        self.updater.load(Ordering::Relaxed) != 0
     }
 
     /// Returns the kernel's number of the thread that last updated a progress, if it is known.
