@@ -272,6 +272,13 @@ impl LogConfig {
         if let Some(id) = &self.run_id {
             filename::validate_folder("run_id", id, &self.filename)?;
         }
+        if let Some(resume) = self.resume.as_ref().filter(|resume| resume.trim().is_empty()) {
+            return Err(ConfigError::new(
+                "resume",
+                format!("{resume:?}"),
+                "omit the field to begin a new run, or use the id or the folder of a run, \"latest\", or \"auto\"",
+            ));
+        }
         self.validate_ranks()?;
         if self.log_dir.as_os_str().is_empty() {
             return Err(ConfigError::new(
@@ -727,7 +734,7 @@ mod tests {
     #[test]
     fn validate_names_the_invalid_field() {
         type BreakConfig = fn(&mut LogConfig);
-        let wrong: [(&str, BreakConfig); 24] = [
+        let wrong: [(&str, BreakConfig); 25] = [
             ("progress_window", |c| c.progress_window = 0),
             ("metrics_window", |c| c.metrics_window = 0),
             ("progress_smoothing", |c| c.progress_smoothing = 1.01),
@@ -737,6 +744,7 @@ mod tests {
             ("filename", |c| c.filename = String::new()),
             ("filename", |c| c.filename = "a\\b".into()),
             ("filename", |c| c.filename = "training.log/".into()),
+            ("resume", |c| c.resume = Some(String::new())),
             ("world_size", |c| c.world_size = Some(0)),
             ("rank", |c| (c.rank, c.world_size) = (Some(8), Some(8))),
             ("log_dir", |c| c.log_dir = PathBuf::new()),
