@@ -89,6 +89,11 @@ pub(crate) fn leave_files(config: &LogConfig) -> Result<bool, ConfigError> {
     Ok(has_page || wanted.keys().any(|name| !WITHOUT_FILES.contains(&name.as_str())))
 }
 
+/// Returns `true` if a logger of this config has the sink.
+pub(crate) fn is_sink_on(config: &LogConfig, name: &str) -> bool {
+    wanted_sinks(config, Ranks::from_config(config)).is_ok_and(|wanted| wanted.contains_key(name))
+}
+
 /// Builds every linked sink that `config` asks for. The config's `log_dir` is the folder of the
 /// run.
 pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {

@@ -48,10 +48,12 @@ use self::health::stopping::StopTimes;
 use self::health::vigil::RunHealth;
 pub(crate) use self::killed::note_killed;
 use self::ledger::Ledger;
+use self::links::LinkedFiles;
 use self::ranks::Launch;
 use self::record::{EarlierRun, RunRecord};
 use self::stop::StopSwitch;
 use crate::logger::inner::LoggerInner;
+use crate::logger::sinks::is_sink_on;
 use crate::logger::summary::{self, ClosingPart};
 use crate::process::recovery::deliver_killed_in;
 
@@ -262,7 +264,7 @@ impl Runs {
     ) {
         if run.is_open.swap(true, Ordering::Relaxed) {
             if run.is_linked {
-                links::add(&run.root, run.dir(), &config.filename);
+                links::add(&run.root, run.dir(), linked_files(config));
             }
             return;
         }
@@ -274,7 +276,7 @@ impl Runs {
             launch.publish(run.info());
         }
         if run.is_linked {
-            links::make(&run.root, run.dir(), &config.filename);
+            links::make(&run.root, run.dir(), linked_files(config));
         }
         self.health.get_or_insert_with(Health::start).begin(run, Some(record));
         facts::collect_in_background(run.info(), config);
@@ -534,6 +536,14 @@ impl Run {
             (_, Some(resume)) if choice.resume != self.choice.resume => refuse("resume", resume),
             _ => Ok(()),
         }
+    }
+}
+
+fn linked_files(config: &LogConfig) -> LinkedFiles<'_> {
+    LinkedFiles {
+        text_file: &config.filename,
+        has_text: is_sink_on(config, "file"),
+        has_rows: is_sink_on(config, "jsonl"),
     }
 }
 
