@@ -169,6 +169,9 @@ fn child(case: &str, folder: &Path) {
         config.report = false;
         config = config.with_env().unwrap();
     }
+    if case == "without rows" {
+        config.sinks.insert("jsonl".to_owned(), false.into());
+    }
     let logger = setup_logging(config).unwrap();
     train(&logger);
     match case {
@@ -222,6 +225,22 @@ fn a_process_that_exits_leaves_the_page_with_its_exit_code() {
     assert_eq!(run("exit", folder.path()).status.code(), Some(4));
     let run = &data(&folder.path().join("latest"))["runs"][0];
     assert_eq!((&run["state"], &run["exit_code"]), (&"failed".into(), &4.into()));
+}
+
+#[test]
+fn a_page_without_rows_costs_one_line_and_no_link_leads_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run("without rows", folder.path());
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "logcore: the page of the run (`report`) gets no values of logger `trainer`, because the sink \
+                    `jsonl` is off: leave `jsonl` on, or set `report` to false\n";
+    assert_eq!(said, expected);
+    let page = &data(&folder.path().join("latest"))["runs"][0];
+    assert!(page["lines"].to_string().contains("the last line"), "{page}");
+    for name in names_in(folder.path()) {
+        assert!(folder.path().join(&name).exists(), "{name} leads nowhere");
+    }
 }
 
 #[test]

@@ -108,7 +108,11 @@ pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) ->
         #[cfg(feature = "health")]
         tripped: Arc::default(),
     };
-    for (name, options) in wanted_sinks(config, ranks)? {
+    let wanted = wanted_sinks(config, ranks)?;
+    if config.report && ranks.is_first() && !wanted.contains_key("jsonl") {
+        report_page_without_rows(&config.name);
+    }
+    for (name, options) in wanted {
         let sink = registry::build_sink(&name, &options, &context)?;
         let level = level_of(&name, config);
         if sink.wants(EventKind::Record) {
@@ -138,6 +142,16 @@ fn report_unused_options(config: &LogConfig) {
              options out",
         );
     }
+}
+
+fn report_page_without_rows(logger: &str) {
+    print_notice(
+        "report without jsonl",
+        &format!(
+            "the page of the run (`report`) gets no values of logger `{logger}`, because the sink `jsonl` is off: leave \
+             `jsonl` on, or set `report` to false"
+        ),
+    );
 }
 
 /// Returns the level from which a sink gets records.
