@@ -213,8 +213,8 @@ pub(crate) fn state_color(state: &str) -> Option<Color> {
     }
 }
 
-/// Widest name of a metric or hyper-parameter in a table, so that one name of a megabyte does not put
-/// the values out of sight. `--json` has whole names.
+/// Widest name of a metric or hyper-parameter in a table, so that one name of a megabyte does not
+/// put the values out of sight. `--json` has whole names.
 const MAX_NAME: usize = 100;
 
 /// Cuts a name that is too wide for a table.

@@ -39,7 +39,8 @@ const MEMORIES: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
 const UNJUDGED_PART: f64 = 0.25;
 /// … and by foretelling as much as remains, but at most this part of the run.
 const MAX_JUDGED_PART: f64 = 0.5;
-/// A memory's weight is this power of its error. The lower the power, the more the best one decides.
+/// A memory's weight is this power of its error. The lower the power, the more the best one
+/// decides.
 const ERROR_POWER: i32 = -4;
 /// Until enough has been judged, the noise counts as an error of each memory: as much as it moves
 /// a mean over as many segments as the memory weights. Judged work that is this part of the work

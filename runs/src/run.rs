@@ -269,8 +269,8 @@ pub(crate) fn read_folders(log_dir: &Path) -> Result<Vec<PathBuf>, RunError> {
 ///
 /// # Errors
 ///
-/// If there is no such run, or several runs have an id that begins so. Copies of a run have the same
-/// id, and are told apart by their folders.
+/// If there is no such run, or several runs have an id that begins so. Copies of a run have the
+/// same id, and are told apart by their folders.
 pub fn find_run(log_dir: &Path, name: &str) -> Result<StoredRun, RunError> {
     if name != LATEST {
         // A folder of its own wins over one beneath `log_dir`; an absolute path is both.

@@ -112,7 +112,8 @@ fn print_metrics(summary: &Value, output: &mut Output) {
     print_table(&table, output);
 }
 
-/// Returns the head of the means: those of the newest values alone say so, as in the closing summary.
+/// Returns the head of the means: those of the newest values alone say so, as in the closing
+/// summary.
 fn name_of_mean(summary: &Map<String, Value>) -> String {
     let windows = summary.values().map(|metric| metric["mean_of"].as_u64());
     let Some(widest) = windows.clone().flatten().max() else {

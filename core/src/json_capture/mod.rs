@@ -25,8 +25,8 @@ const BYTES_PER_VALUE: usize = 8;
 /// A value as JSON, and the omitted members.
 ///
 /// - Infinities and NaN become texts: `"Infinity"`, `"-Infinity"`, `"NaN"`.
-/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails or panics. In a list,
-///   `null` takes its place.
+/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails or panics. In a
+///   list, `null` takes its place.
 /// - A value deeper than 100 levels is cut; a value with more than 16 MiB of text is omitted.
 ///
 /// ```

@@ -23,8 +23,8 @@ pub struct Histogram {
 
 impl Histogram {
     /// Counts values in `bins` equal ranges (1 to 512) from the least to the greatest value. The
-    /// last range includes its upper end. NaN and infinities are skipped. If all values are equal, or
-    /// too close for so many ranges, the ranges extend half a unit to either side, or as far as
+    /// last range includes its upper end. NaN and infinities are skipped. If all values are equal,
+    /// or too close for so many ranges, the ranges extend half a unit to either side, or as far as
     /// numbers of that size need.
     ///
     /// ```

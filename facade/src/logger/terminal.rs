@@ -13,10 +13,10 @@ use crate::logger::summary::SummaryForm;
 /// `console`, it only runs `work`.
 ///
 /// Nothing waits for `work` to return. A [flush](crate::UnifiedLogger::flush) meanwhile succeeds
-/// without the lines that wait. A logger that ends meanwhile, on any thread, writes all waiting lines
-/// and the closing summary at once, over the output of `work`; so does the end of the process, by
-/// `exit` or by a signal. With [`OnFull::Wait`](crate::OnFull::Wait), a pipe or a file gets the lines
-/// beyond 64 MiB at once, too.
+/// without the lines that wait. A logger that ends meanwhile, on any thread, writes all waiting
+/// lines and the closing summary at once, over the output of `work`; so does the end of the
+/// process, by `exit` or by a signal. With [`OnFull::Wait`](crate::OnFull::Wait), a pipe or a file
+/// gets the lines beyond 64 MiB at once, too.
 ///
 /// ```
 /// let answer = facade::suspend(|| {

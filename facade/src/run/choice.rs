@@ -254,8 +254,8 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
     resume_or_refuse(config, dir, "resume", resume).map(Some)
 }
 
-/// Returns the one folder, if there is one. Copies of a run have the same id, and only the user knows
-/// which of them goes on.
+/// Returns the one folder, if there is one. Copies of a run have the same id, and only the user
+/// knows which of them goes on.
 fn the_only_one(mut dirs: Vec<PathBuf>, id: &str) -> Result<Option<PathBuf>, ConfigError> {
     let dir = dirs.pop();
     if dirs.is_empty() {

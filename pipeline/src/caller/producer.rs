@@ -759,8 +759,8 @@ impl Producer {
     }
 
     /// Waits until the sinks have delivered everything pushed before, without a flush: a sink that
-    /// sends to another machine may still have it. Returns `false` past the deadline. In a child of a
-    /// fork, whose parent has the sinks, there is no wait.
+    /// sends to another machine may still have it. Returns `false` past the deadline. In a child of
+    /// a fork, whose parent has the sinks, there is no wait.
     ///
     /// ```
     /// # use logcore::Deadline;

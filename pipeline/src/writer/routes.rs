@@ -56,7 +56,8 @@ pub(super) struct RoutedSink<'a> {
 ///
 /// The candidates are the logger's own sinks, then those of the parents that it propagates to
 /// (nearest first), then the sinks that every logger has. Of several sinks with one destination,
-/// such as one terminal, the first receives the records, with the lowest minimum levels of them all.
+/// such as one terminal, the first receives the records, with the lowest minimum levels of them
+/// all.
 pub(super) fn record_routes<'p, 's>(
     own: &'p [SinkRoute],
     parents: impl Iterator<Item = &'p [SinkRoute]>,

@@ -196,8 +196,8 @@ impl SinkTable {
         }
     }
 
-    /// Gives a sink a record, whose frame is `frame`, unless the record repeats the last one and the
-    /// sink has repetitions folded. Writes the count of earlier repetitions before.
+    /// Gives a sink a record, whose frame is `frame`, unless the record repeats the last one and
+    /// the sink has repetitions folded. Writes the count of earlier repetitions before.
     #[inline]
     pub(super) fn give_record<'n>(
         &mut self,

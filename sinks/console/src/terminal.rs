@@ -14,9 +14,9 @@
 //! A caller that waits in vain marks the terminal as stuck. Until the next write succeeds, no
 //! caller waits again.
 //!
-//! While a caller of `suspend` has the screen, lines are held: nobody waits for them, and they count
-//! as neither delivered nor dropped. The end of a logger has them written nevertheless, because the
-//! process may end before the pause does.
+//! While a caller of `suspend` has the screen, lines are held: nobody waits for them, and they
+//! count as neither delivered nor dropped. The end of a logger has them written nevertheless,
+//! because the process may end before the pause does.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -86,8 +86,8 @@ struct TerminalState {
     stuck: bool,
     /// Number of callers that want the screen for themselves.
     paused: u32,
-    /// `true` if a logger has ended since the pause began, or the process ends: notices are not held
-    /// any more.
+    /// `true` if a logger has ended since the pause began, or the process ends: notices are not
+    /// held any more.
     ended_in_pause: bool,
     closing: bool,
     /// Period in which no caller waits for room, because a logger ends.
@@ -312,8 +312,8 @@ impl TerminalHandle {
         }
     }
 
-    /// Has everything written until the deadline, even in a pause. Lines that are not written by then
-    /// are counted as dropped.
+    /// Has everything written until the deadline, even in a pause. Lines that are not written by
+    /// then are counted as dropped.
     pub(crate) fn settle(&self, deadline: Deadline) -> Result<(), SinkError> {
         let core = &self.terminal.core;
         let mut state = core.wait_for_end(core.lock(), deadline);

@@ -66,7 +66,8 @@ impl ConfigFile {
         }
     }
 
-    /// Writes the facts of the run and the hyper-parameters of the config, once the facts are known.
+    /// Writes the facts of the run and the hyper-parameters of the config, once the facts are
+    /// known.
     pub(crate) fn begin(&mut self) -> Result<(), SinkError> {
         // A folder that has been renamed meanwhile is not made again.
         let is_due = self.unwritten.is_some() && self.run.facts().is_some() && self.document.has_folder();

@@ -16,14 +16,15 @@
 //!
 //! - The rows are flat, so pandas (`read_json(…, lines=True)`), polars and DuckDB open the file as
 //!   it is.
-//! - JSON has no number for NaN and the infinities. Such a value is `null`, so that its column stays
-//!   one of numbers, and stands in `nonfinite`: a text that holds an object of names and `"NaN"`,
-//!   `"Infinity"` or `"-Infinity"`.
-//! - From the second attempt of a run on, each row has the number of the `attempt`. The first row of
-//!   each file has both columns, for readers that take the columns from the first rows.
-//! - Media values are on lines like `{"time":1763909295.2,"logger":"my_module","key":"samples","step":12,
-//!   "caption":"a cat","path":"media/images/samples_12_….png","size":4096,"sha256":"…","kind":"image",
-//!   "format":"png","width":64,"height":64}`. A histogram has `counts` and `edges` in place of a file.
+//! - JSON has no number for NaN and the infinities. Such a value is `null`, so that its column
+//!   stays one of numbers, and stands in `nonfinite`: a text that holds an object of names and
+//!   `"NaN"`, `"Infinity"` or `"-Infinity"`.
+//! - From the second attempt of a run on, each row has the number of the `attempt`. The first row
+//!   of each file has both columns, for readers that take the columns from the first rows.
+//! - Media values are on lines like `{"time":1763909295.2,"logger":"my_module","key":"samples",
+//!   "step":12,"caption":"a cat","path":"media/images/samples_12_….png","size":4096,"sha256":"…",
+//!   "kind":"image","format":"png","width":64,"height":64}`. A histogram has `counts` and `edges` in
+//!   place of a file.
 //! - A row is written when the step moves on, on `flush` and on `finish`. If a name was logged
 //!   several times at one step, the row has the last value, and each earlier value precedes it in a
 //!   row of its own.

@@ -78,8 +78,8 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Makes the text before the value of each metric; empty for a metric that would repeat a column
-    /// of the row.
+    /// Makes the text before the value of each metric; empty for a metric that would repeat a
+    /// column of the row.
     fn learn_keys(&mut self, row: &Row) -> serde_json::Result<()> {
         for (index, (name, _)) in row.values.iter().enumerate() {
             if self.keys.get(index).is_some_and(|key| key.name == *name) {

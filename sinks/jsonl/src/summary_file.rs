@@ -12,8 +12,8 @@
 //! }
 //! ```
 //!
-//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics and without a
-//! ledger has no entry.
+//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics and without
+//! a ledger has no entry.
 
 use std::path::{Path, PathBuf};
 

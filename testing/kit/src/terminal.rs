@@ -20,8 +20,8 @@ pub const FOLDER: &str = "TERMINAL_FOLDER";
 /// Limit for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Limit for the bytes of a program that has ended: on a busy machine nobody may have read any of them
-/// yet.
+/// Limit for the bytes of a program that has ended: on a busy machine nobody may have read any of
+/// them yet.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// Sees the screen whenever something was read.

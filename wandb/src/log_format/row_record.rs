@@ -2,7 +2,8 @@
 //!
 //! The bytes are those of [`LogRecord`](super::proto::LogRecord) with a
 //! [`HistoryRecord`](super::proto::HistoryRecord). Measured for ten metrics: the structs take 6,000
-//! instructions, as each message finds out the length of all within it, and strings move in and out.
+//! instructions, as each message finds out the length of all within it, and strings move in and
+//! out.
 
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 

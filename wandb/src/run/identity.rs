@@ -51,8 +51,8 @@ pub(super) fn identify(settings: &mut RunSettings, context: &BuildContext<'_>) -
     Ok(())
 }
 
-/// Refuses another project, or another user or team, than the earlier W&B run has, whose parts would
-/// be in two places.
+/// Refuses another project, or another user or team, than the earlier W&B run has, whose parts
+/// would be in two places.
 fn check_place(settings: &RunSettings, earlier: &WandbRun, run: &RunInfo) -> Result<(), ConfigError> {
     let Some(record) = first_record(run.dir(), &earlier.id).filter(|_| settings.mode != RunMode::Disabled) else {
         return Ok(());

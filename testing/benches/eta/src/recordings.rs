@@ -72,8 +72,8 @@ impl Recording {
         FILES.iter().map(|(name, text)| Self::parse(name, text)).collect()
     }
 
-    /// Parses the text of a file: three lines, `run: TEXT`, `set: develop` or `set: judge`, `unit: N µs`, and the times
-    /// of the steps in that unit, as integers.
+    /// Parses the text of a file: three lines, `run: TEXT`, `set: develop` or `set: judge`,
+    /// `unit: N µs`, and the times of the steps in that unit, as integers.
     fn parse(name: &'static str, text: &'static str) -> Self {
         let mut lines = text.lines();
         let mut field = |key: &str| {
