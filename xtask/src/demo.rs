@@ -20,99 +20,138 @@ const PROGRAMS: [&str; 5] = ["train", "quick_start", "custom_sink", "resume", "l
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = DemoOptions::parse(arguments)?;
-    let stage = Stage::new();
     if options.out.exists() {
         fs::remove_dir_all(&options.out).with_context(|| format!("clean {}", options.out.display()))?;
     }
     println!("Building the examples and the program ...");
-    let profile = options.build_examples()?;
-
-    stage.title(
-        "1. The smallest program",
-        "One logger takes text, progress, metrics and memory.",
-    );
-    let quick = options.out.join("quick_start");
-    profile.run("quick_start", &[quick.to_string_lossy().as_ref()])?;
-
-    stage.title(
-        "2. A real training",
-        "A small language model learns this workspace's own source, byte by byte.",
-    );
-    let training = options.out.join("train");
-    let log_dir = training.to_string_lossy();
-    let mut arguments = vec!["--wandb", &*options.wandb, "--log-dir", &*log_dir];
-    if options.fast {
-        arguments.push("--fast");
-    }
-    let start = Instant::now();
-    profile.run("train", &arguments)?;
-    let wall = start.elapsed();
-
-    stage.title("3. Its files", "Plain files, which any tool opens.");
-    for (name, lines) in [("training.log", 4), ("metrics.jsonl", 2), ("config.json", 6)] {
-        show_head(&training.join(name), lines)?;
-    }
-
-    stage.title(
-        "4. Its Weights & Biases run",
-        match options.wandb.as_str() {
-            "offline" => "It is on disk in the official format; `logcore sync DIR` delivers it.",
-            _ => "It was on the server as it went; a copy is on disk.",
-        },
-    );
-    show_wandb(&training)?;
-
-    stage.title(
-        "5. A sink of one's own",
-        "The crate `tally-sink` is switched on by a config file; nothing else knows of it.",
-    );
-    let custom = options.out.join("custom_sink");
-    profile.run("custom_sink", &[custom.to_string_lossy().as_ref()])?;
-    show_head(&custom.join("latest/tally.json"), 12)?;
-
-    stage.title(
-        "6. Two runs, a kill and a resume",
-        "The first run ends, the second is killed at step 37. The same command goes on behind its checkpoint of step 30.",
-    );
-    let resumed = options.out.join("resume");
-    let folder = resumed.to_string_lossy();
-    profile.run("resume", &[&folder])?;
-    ensure!(
-        profile.run("resume", &[&folder, "37"]).is_err(),
-        "the second run was not killed"
-    );
-    profile.run("resume", &[&folder])?;
-    show_attempts(&resumed)?;
-
-    stage.title(
-        "7. The program `logcore`",
-        "It lists runs, draws their curves, and writes them as a page for any browser.",
-    );
-    let report = options.out.join("report.html");
-    profile.run("logcore", &["ls", &folder])?;
-    profile.run("logcore", &["plot", "latest", "loss", "--log-dir", &log_dir])?;
-    profile.run(
-        "logcore",
-        &[
-            "report",
-            "latest",
-            "--log-dir",
-            &log_dir,
-            "-o",
-            &report.to_string_lossy(),
-        ],
-    )?;
-
-    let run = TrainingRun::read(&training)?;
-    run.check(if options.fast { BOUND_FAST } else { BOUND })?;
-    stage.title("Measurements", "Read back from metrics.jsonl.");
-    run.table(wall);
+    let demo = Demo {
+        programs: options.build_examples()?,
+        stage: Stage::new(),
+        options,
+    };
+    let quick = demo.show_smallest_program()?;
+    let (training, wall) = demo.train()?;
+    demo.show_files(&training)?;
+    demo.show_wandb_run(&training)?;
+    let custom = demo.show_custom_sink()?;
+    let resumed = demo.kill_and_resume()?;
+    let report = demo.show_program(&training, &resumed)?;
+    demo.measure(&training, wall)?;
     println!("\nThe files are in");
     for folder in [&quick, &training, &custom, &resumed] {
         println!("  {}", folder.display());
     }
     println!("Open the report in a browser:\n  {}", report.display());
     Ok(())
+}
+
+/// The steps of the walkthrough. Each that runs an example returns the folder of its files.
+struct Demo {
+    options: DemoOptions,
+    programs: ExamplePrograms,
+    stage: Stage,
+}
+
+impl Demo {
+    fn show_smallest_program(&self) -> Result<PathBuf> {
+        self.stage.title(
+            "1. The smallest program",
+            "One logger takes text, progress, metrics and memory.",
+        );
+        let quick = self.options.out.join("quick_start");
+        self.programs.run("quick_start", &[quick.to_string_lossy().as_ref()])?;
+        Ok(quick)
+    }
+
+    /// Also returns the time that the training took.
+    fn train(&self) -> Result<(PathBuf, Duration)> {
+        self.stage.title(
+            "2. A real training",
+            "A small language model learns this workspace's own source, byte by byte.",
+        );
+        let training = self.options.out.join("train");
+        let log_dir = training.to_string_lossy().into_owned();
+        let mut arguments = vec!["--wandb", &*self.options.wandb, "--log-dir", &*log_dir];
+        if self.options.fast {
+            arguments.push("--fast");
+        }
+        let start = Instant::now();
+        self.programs.run("train", &arguments)?;
+        Ok((training, start.elapsed()))
+    }
+
+    fn show_files(&self, training: &Path) -> Result<()> {
+        self.stage.title("3. Its files", "Plain files, which any tool opens.");
+        for (name, lines) in [("training.log", 4), ("metrics.jsonl", 2), ("config.json", 6)] {
+            show_head(&training.join(name), lines)?;
+        }
+        Ok(())
+    }
+
+    fn show_wandb_run(&self, training: &Path) -> Result<()> {
+        self.stage.title(
+            "4. Its Weights & Biases run",
+            match self.options.wandb.as_str() {
+                "offline" => "It is on disk in the official format; `logcore sync DIR` delivers it.",
+                _ => "It was on the server as it went; a copy is on disk.",
+            },
+        );
+        show_wandb(training)
+    }
+
+    fn show_custom_sink(&self) -> Result<PathBuf> {
+        self.stage.title(
+            "5. A sink of one's own",
+            "The crate `tally-sink` is switched on by a config file; nothing else knows of it.",
+        );
+        let custom = self.options.out.join("custom_sink");
+        self.programs.run("custom_sink", &[custom.to_string_lossy().as_ref()])?;
+        show_head(&custom.join("latest/tally.json"), 12)?;
+        Ok(custom)
+    }
+
+    fn kill_and_resume(&self) -> Result<PathBuf> {
+        self.stage.title(
+            "6. Two runs, a kill and a resume",
+            "The first run ends, the second is killed at step 37. The same command goes on behind its checkpoint of step \
+             30.",
+        );
+        let resumed = self.options.out.join("resume");
+        let folder = &*resumed.to_string_lossy();
+        self.programs.run("resume", &[folder])?;
+        ensure!(
+            self.programs.run("resume", &[folder, "37"]).is_err(),
+            "the second run was not killed"
+        );
+        self.programs.run("resume", &[folder])?;
+        show_attempts(&resumed)?;
+        Ok(resumed)
+    }
+
+    /// Returns the path of the page.
+    fn show_program(&self, training: &Path, resumed: &Path) -> Result<PathBuf> {
+        self.stage.title(
+            "7. The program `logcore`",
+            "It lists runs, draws their curves, and writes them as a page for any browser.",
+        );
+        let report = self.options.out.join("report.html");
+        let (log_dir, page) = (&*training.to_string_lossy(), &*report.to_string_lossy());
+        self.programs.run("logcore", &["ls", &resumed.to_string_lossy()])?;
+        self.programs
+            .run("logcore", &["plot", "latest", "loss", "--log-dir", log_dir])?;
+        self.programs
+            .run("logcore", &["report", "latest", "--log-dir", log_dir, "-o", page])?;
+        Ok(report)
+    }
+
+    /// Fails if something promised is missing in the files of the training.
+    fn measure(&self, training: &Path, wall: Duration) -> Result<()> {
+        let run = TrainingRun::read(training)?;
+        run.check(if self.options.fast { BOUND_FAST } else { BOUND })?;
+        self.stage.title("Measurements", "Read back from metrics.jsonl.");
+        run.table(wall);
+        Ok(())
+    }
 }
 
 struct DemoOptions {
