@@ -171,31 +171,49 @@ const METHODS: [&str; 20] = [
     "destination",
 ];
 
-/// A call whose error may come later.
-type FallibleCall<'a> = dyn Fn(&mut dyn Sink) -> Result<(), SinkError> + 'a;
-
 /// Calls every method of a wrapped [`ScriptedSink`]. Returns the calls that it received, and the
 /// results of the wrapper.
 fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
-    let calls_inside = RecordedCalls::default();
+    let (calls_inside, printed) = (RecordedCalls::default(), RecordedCalls::default());
     let mut sink = wrap(Box::new(ScriptedSink(calls_inside.clone(), 0)));
     let deadline = Deadline::after(Duration::from_secs(60));
-    let mut results = Vec::new();
-    for kind in [
+    let mut results = read_properties(&*sink);
+    results.extend(make_fallible_calls(&mut *sink, &printed, deadline));
+    results.push(format!("resume_point() {:?}", sink.resume_point()));
+    results.push(format!("books() {:?}", sink.books()));
+    results.extend(end(&mut *sink, deadline));
+    results.extend(printed.calls());
+    // A wrapper may flush more often.
+    let mut all = calls_inside.calls();
+    all.dedup_by(|next, line| next == line && line.starts_with("flush"));
+    all.extend(results);
+    all
+}
+
+fn read_properties(sink: &dyn Sink) -> Vec<String> {
+    let kinds = [
         EventKind::Record,
         EventKind::Metrics,
         EventKind::Progress,
         EventKind::Config,
         EventKind::Alert,
         EventKind::Media,
-    ] {
-        results.push(format!("wants({kind:?}) {}", sink.wants(kind)));
-    }
-    results.push(format!("wants_places() {}", sink.wants_places()));
-    results.push(format!("destination() {:?}", sink.destination()));
-    results.push(format!("is_remote() {}", sink.is_remote()));
-    results.push(format!("folds_repeats() {}", sink.folds_repeats()));
+    ];
+    let wants = kinds.map(|kind| format!("wants({kind:?}) {}", sink.wants(kind)));
+    let others = [
+        format!("wants_places() {}", sink.wants_places()),
+        format!("destination() {:?}", sink.destination()),
+        format!("is_remote() {}", sink.is_remote()),
+        format!("folds_repeats() {}", sink.folds_repeats()),
+    ];
+    wants.into_iter().chain(others).collect()
+}
 
+/// A call whose error may come later.
+type FallibleCall<'a> = dyn Fn(&mut dyn Sink) -> Result<(), SinkError> + 'a;
+
+/// Makes every call that takes a value and may fail. Notices of the sink go to `printed`.
+fn make_fallible_calls(sink: &mut dyn Sink, printed: &RecordedCalls, deadline: Deadline) -> Vec<String> {
     let fields = [
         ("lr", FieldValue::Float(0.5)),
         ("batch", FieldValue::Json("[1]".into())),
@@ -207,12 +225,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         ("loss", MetricValue::Float(0.5)),
         ("epoch", MetricValue::UInt(u64::MAX)),
     ];
-    let mut event = ProgressEvent::new(ProgressKind::Advanced, 7, "trainer", "work");
-    (event.time, event.position, event.total) = (UNIX_EPOCH, 3, Some(9));
-    (event.samples, event.rate, event.samples_per_sec) = (Some(96), Some(2.0), Some(64.0));
-    (event.eta, event.elapsed) = (Some(Duration::from_secs(3)), Duration::from_secs(2));
-    (event.line, event.leave) = (4, false);
-    let printed = RecordedCalls::default();
+    let event = scripted_progress();
     let notices = Notices::new({
         let printed = printed.clone();
         move |kind, text| printed.push(format!("{kind}: {text}"))
@@ -239,38 +252,42 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         ("message", &|sink| sink.message("to this sink")),
         ("deliver", &|sink| sink.deliver()),
     ];
-    for (name, call) in calls {
+    let results = calls.map(|(name, call)| {
         // The flush may return the error of the call.
-        let outcomes = [call(&mut *sink), sink.flush(deadline)];
+        let outcomes = [call(sink), sink.flush(deadline)];
         let reason = outcomes.iter().find_map(|result| result.as_ref().err());
-        results.push(format!("{name} failed for {:?}", reason.map(SinkError::reason)));
+        let result = format!("{name} failed for {:?}", reason.map(SinkError::reason));
         // Takes a late error, which the next call would return.
         let _ = sink.flush(deadline);
-    }
-    results.push(format!("resume_point() {:?}", sink.resume_point()));
-    results.push(format!("books() {:?}", sink.books()));
+        result
+    });
+    results.into()
+}
+
+fn scripted_progress() -> ProgressEvent<'static> {
+    let mut event = ProgressEvent::new(ProgressKind::Advanced, 7, "trainer", "work");
+    (event.time, event.position, event.total) = (UNIX_EPOCH, 3, Some(9));
+    (event.samples, event.rate, event.samples_per_sec) = (Some(96), Some(2.0), Some(64.0));
+    (event.eta, event.elapsed) = (Some(Duration::from_secs(3)), Duration::from_secs(2));
+    (event.line, event.leave) = (4, false);
+    event
+}
+
+fn end(sink: &mut dyn Sink, deadline: Deadline) -> [String; 2] {
     let mut summary = LoggerSummary::default();
     (summary.last_step, summary.warnings) = (Some(12), 1);
     sink.logger_ended(&LoggerEnd::from_exit_code(3), &summary);
     let finished = sink.finish(deadline);
-    results.push(format!(
-        "finish failed for {:?}",
-        finished.err().as_ref().map(SinkError::reason)
-    ));
-    results.push(match sink.pending_delivery() {
+    let finished = format!("finish failed for {:?}", finished.err().as_ref().map(SinkError::reason));
+    let pending = match sink.pending_delivery() {
         None => "pending_delivery() None".to_owned(),
         Some(wait) => {
             let (books, result) = wait(deadline);
             let reason = result.err().map(|error| error.reason().to_owned());
             format!("pending_delivery() {books:?} {reason:?}")
         }
-    });
-    results.extend(printed.calls());
-    // A wrapper may flush more often.
-    let mut all = calls_inside.calls();
-    all.dedup_by(|next, line| next == line && line.starts_with("flush"));
-    all.extend(results);
-    all
+    };
+    [finished, pending]
 }
 
 /// A sink that records every call, and returns a result that differs from the default.
