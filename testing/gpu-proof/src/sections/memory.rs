@@ -128,16 +128,28 @@ fn read_without_context(device: &UsedDevice, count: usize) -> Result<Row> {
 /// Allocates and frees on one device.
 fn prove(device: &UsedDevice, rows: &mut SectionRows) -> Result<()> {
     let logger = ProbedLogger::with_memory(&format!("device-{}", device.ordinal))?;
-    let (ordinal, base) = (device.ordinal, device.base);
-    let exactly = |metric, subject, expected| device.exactly(&logger, metric, subject, expected);
-
     let first = device.allocate(FIRST)?;
-    let pool = device.log(&logger)?;
-    rows.add(exactly(
-        "allocated_gb",
-        "an allocation from the pool",
-        base + FIRST as u64,
+    prove_pool(device, &logger, rows)?;
+    prove_second(device, &logger, rows)?;
+    prove_odd_size(device, &logger, rows)?;
+    prove_plain_allocation(device, &logger, rows)?;
+    drop(first);
+    device.log(&logger)?;
+    rows.add(device.exactly(&logger, "allocated_gb", "everything is freed", device.base));
+    rows.add(device.exactly(
+        &logger,
+        "max_allocated_gb",
+        "the highest value outlives the frees",
+        device.base + (FIRST + SECOND) as u64,
     ));
+    Ok(())
+}
+
+/// Reads the pool, which has the first allocation.
+fn prove_pool(device: &UsedDevice, logger: &ProbedLogger, rows: &mut SectionRows) -> Result<()> {
+    let (ordinal, expected) = (device.ordinal, device.base + FIRST as u64);
+    let pool = device.log(logger)?;
+    rows.add(device.exactly(logger, "allocated_gb", "an allocation from the pool", expected));
     let suffix = if ordinal == 0 {
         String::new()
     } else {
@@ -158,21 +170,30 @@ fn prove(device: &UsedDevice, rows: &mut SectionRows) -> Result<()> {
             grouped(pool.reserved),
             bytes_or_nothing(reserved)
         ),
-        reserved == Some(pool.reserved) && pool.reserved >= base + FIRST as u64,
+        reserved == Some(pool.reserved) && pool.reserved >= expected,
         "the driver's number, and no less than is allocated",
     ));
+    Ok(())
+}
 
+/// Allocates beside the first allocation, and frees that again.
+fn prove_second(device: &UsedDevice, logger: &ProbedLogger, rows: &mut SectionRows) -> Result<()> {
+    let before = device.base + FIRST as u64;
     let second = device.allocate(SECOND)?;
-    device.log(&logger)?;
-    let peak = base + (FIRST + SECOND) as u64;
-    rows.add(exactly("allocated_gb", "a second allocation", peak));
+    device.log(logger)?;
+    rows.add(device.exactly(logger, "allocated_gb", "a second allocation", before + SECOND as u64));
     drop(second);
-    device.log(&logger)?;
-    rows.add(exactly("allocated_gb", "a free", base + FIRST as u64));
+    device.log(logger)?;
+    rows.add(device.exactly(logger, "allocated_gb", "a free", before));
+    Ok(())
+}
 
+/// Allocates a size that the driver rounds up.
+fn prove_odd_size(device: &UsedDevice, logger: &ProbedLogger, rows: &mut SectionRows) -> Result<()> {
+    let ordinal = device.ordinal;
     let odd = device.allocate(ODD)?;
-    let pool = device.log(&logger)?;
-    let counted = pool.used.saturating_sub(base + FIRST as u64);
+    let pool = device.log(logger)?;
+    let counted = pool.used.saturating_sub(device.base + FIRST as u64);
     let read = logger.bytes("allocated_gb", ordinal);
     rows.add(Row::check(
         format!(
@@ -184,14 +205,18 @@ fn prove(device: &UsedDevice, rows: &mut SectionRows) -> Result<()> {
         "the metric has the driver's count, which is at most 2 MiB larger than the size",
     ));
     drop(odd);
+    device.log(logger)?;
+    Ok(())
+}
 
-    device.log(&logger)?;
+fn prove_plain_allocation(device: &UsedDevice, logger: &ProbedLogger, rows: &mut SectionRows) -> Result<()> {
+    let ordinal = device.ordinal;
     let (free, _) = device.context.mem_get_info()?;
     let plain = PlainAllocation::new(&device.context, PLAIN)?;
-    device.log(&logger)?;
+    device.log(logger)?;
     let taken = free.saturating_sub(device.context.mem_get_info()?.0);
     let read = logger.bytes("allocated_gb", ordinal);
-    let expected = base + FIRST as u64;
+    let expected = device.base + FIRST as u64;
     rows.add(Row::check(
         format!("cuda:{ordinal}: a plain allocation is outside of the pool"),
         format!(
@@ -207,15 +232,6 @@ fn prove(device: &UsedDevice, rows: &mut SectionRows) -> Result<()> {
         ),
     ));
     drop(plain);
-
-    drop(first);
-    device.log(&logger)?;
-    rows.add(exactly("allocated_gb", "everything is freed", base));
-    rows.add(exactly(
-        "max_allocated_gb",
-        "the highest value outlives the frees",
-        peak,
-    ));
     Ok(())
 }
 
