@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use facade::{LogConfig, UnifiedLogger, setup_logging};
 
-fn open(folder: &Path) -> UnifiedLogger {
+/// Opens a logger. The tests of a process run beside each other, so each has a name of its own.
+fn open(name: &str, folder: &Path) -> UnifiedLogger {
     setup_logging(LogConfig {
-        name: "run".into(),
+        name: name.into(),
         log_dir: folder.into(),
         run: "flat".into(),
         enable_console: false,
@@ -43,7 +44,7 @@ fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
 fn a_removed_log_directory_is_created_again() {
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join("log");
-    let logger = open(&folder);
+    let logger = open("removed", &folder);
     logger.info("before");
     logger.log_metrics_at(0, [("value", 0)]);
     logger.flush().unwrap();
@@ -66,7 +67,7 @@ fn a_removed_log_directory_is_created_again() {
 #[test]
 fn a_truncated_file_continues_from_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
-    let logger = open(folder.path());
+    let logger = open("truncated", folder.path());
     logger.info("before");
     logger.flush().unwrap();
     fs::File::options()
@@ -101,7 +102,7 @@ fn a_pipe_in_the_place_of_a_file_gets_every_line() {
         text
     };
     let reader = reader.spawn(read).unwrap();
-    let logger = open(folder.path());
+    let logger = open("piped", folder.path());
     (0..20_000).for_each(|number: u64| logger.info(number));
     assert!(logger.finish().all_delivered());
     drop(logger);
@@ -156,7 +157,7 @@ fn the_child() {
     // Less than the ring needs. SIGXFSZ, by which the system ends a process that writes beyond it,
     // has its default effect.
     limit_to(1 << 20);
-    let logger = open(Path::new(&folder));
+    let logger = open("child", Path::new(&folder));
     limit_to(15_000);
     let long_name = "x".repeat(100);
     for number in 0..5000_u32 {
