@@ -373,6 +373,7 @@ fn recovery_formats_what_a_killed_process_has_not() {
 
 #[test]
 fn the_next_start_recovers_before_it_writes_anything_new() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     kill("shared memory", folder.path());
     let logger = setup_logging(config(folder.path(), RingPlace::Auto)).unwrap();
@@ -412,6 +413,7 @@ fn log_in_a_run_of_its_own(root: &Path) {
 
 #[test]
 fn the_next_start_delivers_each_ring_into_its_own_run() {
+    testkit::own_process!();
     let root = tempfile::tempdir().unwrap();
     for mut child in ["own run", "own run in shared memory"].map(|case| start(case, root.path())) {
         child.kill().unwrap();
@@ -428,6 +430,7 @@ fn the_next_start_delivers_each_ring_into_its_own_run() {
 
 #[test]
 fn a_renamed_log_directory_is_recovered_in_its_new_place() {
+    testkit::own_process!();
     let outer = tempfile::tempdir().unwrap();
     let (was, is) = (outer.path().join("was"), outer.path().join("is"));
     kill("own run", &was);
@@ -442,6 +445,7 @@ fn a_renamed_log_directory_is_recovered_in_its_new_place() {
 
 #[test]
 fn repair_finds_a_ring_without_an_entry() {
+    testkit::own_process!();
     let root = tempfile::tempdir().unwrap();
     kill("own run", root.path());
     fs::remove_dir_all(root.path().join(".logcore")).unwrap();
@@ -454,6 +458,7 @@ fn repair_finds_a_ring_without_an_entry() {
 
 #[test]
 fn recovery_does_not_follow_a_link_to_a_run() {
+    testkit::own_process!();
     let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     kill("own run", root.path());
     let run = run_folders(root.path()).pop().unwrap();
@@ -470,6 +475,7 @@ fn recovery_does_not_follow_a_link_to_a_run() {
 
 #[test]
 fn recovery_ignores_a_copy_of_a_log_directory_with_its_entries() {
+    testkit::own_process!();
     let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     kill("own run", root.path());
     let run = run_folders(root.path()).pop().unwrap();

@@ -34,6 +34,7 @@ fn lines(folder: &Path) -> Vec<String> {
 
 #[test]
 fn equal_lines_in_a_row_become_one() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         fold_repeats: true,
@@ -96,6 +97,7 @@ fn the_console_folds_repeats_by_default() {
 
 #[test]
 fn without_fold_repeats_every_line_is_written() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(config("trainer", &folder)).unwrap();
     (0..1000).for_each(|_| logger.info("again"));
@@ -105,6 +107,7 @@ fn without_fold_repeats_every_line_is_written() {
 
 #[test]
 fn site_limit_bounds_the_records_of_a_call_site() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         limit_per_site: "2/1h".into(),
@@ -142,6 +145,7 @@ fn site_limit_bounds_the_records_of_a_call_site() {
 
 #[test]
 fn the_manager_changes_the_levels_of_present_and_later_loggers() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let manager = LogManager::get_instance();
     manager.configure_from_config(config("any", &folder)).unwrap();
@@ -175,6 +179,7 @@ fn the_manager_changes_the_levels_of_present_and_later_loggers() {
 
 #[test]
 fn redacted_text_reaches_neither_sinks_nor_ring() {
+    testkit::own_process!();
     const KEY: &str = "hf_0123456789abcdefghij";
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
@@ -211,6 +216,7 @@ fn redacted_text_reaches_neither_sinks_nor_ring() {
 
 #[test]
 fn a_secret_appears_in_no_output() {
+    testkit::own_process!();
     #[derive(Debug, serde::Serialize)]
     struct Config {
         endpoint: &'static str,
