@@ -215,6 +215,18 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+/// Reads a time as [`parse_time`] does, with a unit: who writes 30 for 30 days would delete all runs
+/// of more than 30 seconds ago.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let age = parse_time(text)?;
+    match text.ends_with(|unit: char| unit.is_ascii_alphabetic()) {
+        true => Ok(age),
+        false => Err(format!(
+            "`{text}` has no unit: write {text}s, {text}m, {text}h or {text}d"
+        )),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// A folder, a folder's name, an id or its beginning, or `latest`
@@ -277,7 +289,7 @@ pub(crate) struct PruneArguments {
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<usize>,
     /// Delete only runs that ended so long ago, such as 12h or 30d
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_age)]
     pub(crate) older_than: Option<Duration>,
     /// Delete only runs for which this holds, as for `ls`
     #[arg(long = "where", value_name = "COLUMN OP VALUE")]

@@ -128,6 +128,7 @@ fn without_a_criterion_or_a_yes_nothing_is_deleted() {
         (&["prune", "--keep", "1"], "Add --yes"),
         (&["prune", "--keep", "1", "--json"], "Add --yes"),
         (&["prune", "--keep", "many", "-y"], "--keep"),
+        (&["prune", "--older-than", "30", "-y"], "write 30s, 30m, 30h or 30d"),
         (&["prune", "--where", "colour = red", "-y"], "config.NAME"),
         (&["prune", "nowhere", "--keep", "0", "-y"], "nowhere"),
     ] {
