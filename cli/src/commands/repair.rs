@@ -1,7 +1,7 @@
 //! `logcore repair`: completes the files of killed runs.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
@@ -23,9 +23,18 @@ pub(super) fn run(trusts: bool, folders: &[PathBuf], output: &mut Output) -> Res
             "cannot repair {shown}: it is no folder. Name one that holds runs"
         );
         check_is_readable(folder)?;
+        let closed = closed_folders(folder);
         let outcomes = recover(folder);
-        if outcomes.is_empty() {
+        if outcomes.is_empty() && closed.is_empty() {
             output.line(format!("{shown}: there is nothing to do"));
+        }
+        for (folder, error) in closed {
+            outcome = Outcome::LeftUndone;
+            let closed = to_one_line(&folder.to_string_lossy()).into_owned();
+            output.problem(
+                Some(&name),
+                &format!("cannot look for lost lines in {closed}: {error}. Repair as a user who can read it"),
+            );
         }
         for delivered in outcomes {
             match delivered {
@@ -55,4 +64,16 @@ fn check_is_readable(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the folders in a folder that cannot be read: a ring in one of them is not found.
+fn closed_folders(folder: &Path) -> Vec<(PathBuf, io::Error)> {
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let closed = folders.filter_map(|entry| match fs::read_dir(entry.path()) {
+        // Somebody may delete the folder meanwhile.
+        Err(error) if error.kind() != ErrorKind::NotFound => Some((entry.path(), error)),
+        _ => None,
+    });
+    closed.collect()
 }

@@ -55,6 +55,37 @@ fn merge_and_repair_work_on_folders() {
     assert!(error(&left).contains("is left alone"));
 }
 
+/// A ring may lie in such a folder.
+#[cfg(unix)]
+#[test]
+fn repair_names_a_folder_that_it_cannot_look_into() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let folder = runs();
+    let set_mode = |name: &str, mode| {
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let repair = || {
+        let mut repair = command(folder.path(), &["repair", "."]);
+        if rustix::process::geteuid().is_root() {
+            repair.uid(65534).gid(65534);
+        }
+        repair.output().unwrap()
+    };
+    set_mode("", 0o755);
+    assert_eq!(text(&repair()), ".: there is nothing to do\n");
+    set_mode("one", 0o311);
+    let output = repair();
+    set_mode("one", 0o755);
+    let problem = error(&output);
+    assert!(
+        problem.contains("cannot look for lost lines in ./one: Permission denied"),
+        "{problem}"
+    );
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_leaves_no_part_of_an_output() {
