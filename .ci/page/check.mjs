@@ -684,6 +684,9 @@ async function checkOdd(browser) {
   await settle(page);
   assert.ok((await page.$$eval(".chart h4", (heads) => heads.map((head) => head.textContent))).includes(HOSTILE));
   assert.ok((await page.$eval("#log-lines", (lines) => lines.textContent)).includes(HOSTILE));
+  const texts = await page.$$eval("body *", (all) => all.flatMap((element) => [element.tagName === "SCRIPT" ? "" : element.textContent, element.title, element.ariaLabel]).join("\n"));
+  assert.ok(["turned\\u202e", "a\\u202eb\\u001b]0;"].every((text) => texts.includes(text)), "what turns the direction of text is shown as its number");
+  assert.ok(!/[\u001b\u202e]/.test(texts));
   await shootWhole(page, "many-hostile");
   const media = await page.$$eval(".strip", (all) => all.map((strip) => strip.textContent));
   assert.equal(media.length, 5, `what can be read is there: ${media}`);

@@ -211,7 +211,7 @@ export function writeRuns(root) {
   folders.push(wide);
 
   const hostile = writeRun(root, "hostile-dddddddd", { name: HOSTILE, state: "failed", exit_code: 101, argv: ["train", HOSTILE], wandb: [{ logger: "trainer", rank: 0, id: "x", url: "javascript:alert(3)" }] }, {
-    "config.json": { config: { [HOSTILE]: HOSTILE, __proto__: 1, constructor: "x" } },
+    "config.json": { config: { [HOSTILE]: HOSTILE, __proto__: 1, constructor: "x", ["turned\u202e"]: "a\u202eb\u001b]0;" } },
     "summary.json": { [HOSTILE]: { state: HOSTILE, metrics: [metric(HOSTILE, HOSTILE, null)] } },
   });
   writeRows(hostile, "metrics.jsonl", 30, 1, (step) => ({ ["metrics/" + HOSTILE]: step, "metrics/loss": 1 / (1 + step) }));

@@ -7,6 +7,9 @@ const find = (id) => document.getElementById(id);
 
 const on = (id, kind, call) => find(id).addEventListener(kind, call);
 
+/* Shows the numbers of characters that control, turn the direction of the text around them, or are invisible. */
+const unmask = (text) => String(text).replace(/[^\n\t\P{Cc}]|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/gu, (sign) => "\\u" + sign.charCodeAt(0).toString(16).padStart(4, "0"));
+
 /* Creates an element, with classes after dots. `text` is its text, functions are listeners, `true` is an attribute without value. Attributes and children that are `false` or unknown are left out. */
 function create(kind, properties = {}, ...children) {
   const [tag, ...classes] = kind.split(".");
@@ -15,11 +18,11 @@ function create(kind, properties = {}, ...children) {
   if (tag === "button") element.type = tag;
   for (const [name, value] of Object.entries(properties)) {
     if (!isKnown(value) || value === false) continue;
-    if (name === "text") element.textContent = value;
+    if (name === "text") element.textContent = unmask(value);
     else if (typeof value === "function") element.addEventListener(name, value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : ["title", "aria-label"].includes(name) ? unmask(value) : value);
   }
-  element.append(...children.filter(Boolean));
+  element.append(...children.filter(Boolean).map((child) => (typeof child === "string" ? unmask(child) : child)));
   return element;
 }
 
@@ -102,7 +105,8 @@ const formatCount = (count) => (isKnown(count) ? count.toLocaleString("en") : "�
 const formatPoint = (point) => (point ? `${formatValue(point.value)} @ ${formatCount(point.step)}` : "–");
 
 function formatDuration(seconds) {
-  if (!isNumber(seconds)) return "–";
+  /* Nothing lasts a thousand years; a file may say so. */
+  if (!(Math.abs(seconds) < 3e10)) return "–";
   const sign = seconds < 0 ? "-" : "";
   const whole = Math.abs(seconds);
   if (whole < 60) return sign + (whole < 10 ? Number(whole.toFixed(2)) : Math.round(whole)) + " s";

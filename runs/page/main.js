@@ -1,7 +1,7 @@
 /* Puts the page together: the header, the controls, and what follows from a change of the view. */
 
 function drawHeader() {
-  const title = clip(runs.length === 1 ? runs[0].label : runs.length === 0 ? "No runs" : plural(runs.length, "run"), 120);
+  const title = unmask(clip(runs.length === 1 ? runs[0].label : runs.length === 0 ? "No runs" : plural(runs.length, "run"), 120));
   find("title").textContent = title;
   document.title = title + " · logcore";
   const parts = [];
@@ -13,7 +13,7 @@ function drawHeader() {
   } else {
     for (const [state, same] of groupBy(runs, (run) => run.state)) parts.push(`${formatCount(same.length)} ${state}`);
   }
-  find("subtitle").textContent = clip(parts.join(" · "), 300);
+  find("subtitle").textContent = unmask(clip(parts.join(" · "), 300));
   const notes = [...data.notes];
   if (data.widest > 1) notes.unshift(`All values would take more than 8 MB. Long curves show the first, last, least and greatest of up to ${formatCount(data.widest)} values each.`);
   find("notes").replaceChildren(...notes.map((text) => create("li", { text })));
