@@ -115,7 +115,7 @@ function writeAllMedia(folder) {
 /* Media whose names and contents are markup, and files that are not there. */
 function writeHostileMedia(folder) {
   const page = `<script>parent.alert(4); alert(5)</script><img src="https://example.org/spy.png"><a href="javascript:alert(6)">${HOSTILE}</a>`;
-  writeMedia(folder, 1, HOSTILE, "html", { caption: HOSTILE, file: "media/html/page.html", content: page });
+  writeMedia(folder, 1, HOSTILE, "html", { caption: HOSTILE + "\u202e", file: "media/html/page.html", content: page });
   writeMedia(folder, 1, HOSTILE, "text", { file: "media/text/text.txt", content: HOSTILE });
   writeMedia(folder, 1, HOSTILE, "table", { columns: 2, rows: 1, file: "media/table/a.table.json", content: JSON.stringify({ columns: [HOSTILE, "__proto__"], data: [[HOSTILE, HOSTILE]] }) });
   writeMedia(folder, 1, "not a table", "table", { columns: 1, rows: 1, file: "media/table/b.table.json", content: JSON.stringify({ columns: "x", data: 7 }) });

@@ -24,7 +24,7 @@ const findRun = (key) => runs.find((run) => run.key === key);
 const joinKeys = (those) => those.map((run) => "key=" + encodeURIComponent(run.key)).join("&");
 
 function showStatus(text, kind) {
-  status.textContent = text;
+  status.textContent = unmask(text);
   status.className = "live muted is-" + kind;
 }
 

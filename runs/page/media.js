@@ -37,7 +37,7 @@ function createStrip(run, group, names, id) {
   const showItem = (at) => {
     const item = items[at];
     slider.setAttribute("aria-valuetext", "step " + item.step);
-    facts.textContent = joinParts(`step ${formatCount(item.step)}`, formatTime(item.time), item.caption);
+    facts.textContent = unmask(joinParts(`step ${formatCount(item.step)}`, formatTime(item.time), item.caption));
     showValue(place, run, group, item);
   };
   slider.hidden = items.length < 2;
