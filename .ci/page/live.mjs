@@ -250,6 +250,28 @@ async function checkFirstRun() {
   await page.close();
 }
 
+/* The table has the last value of a run that goes on, and the best one of its summary at the end. */
+async function checkResults() {
+  const folder = join(out, "results");
+  for (const name of ["one", "two"]) describe(join(folder, name), name, "unknown", []);
+  const { child, url } = await serve(folder);
+  servers.push(child);
+  const page = await open(url);
+  const waitFor = (wanted) => page.waitForFunction((wanted) => {
+    const place = [...document.querySelectorAll("#runs-table thead th")].findIndex((head) => head.textContent.trim() === "loss");
+    return [...document.querySelectorAll("#runs-table tbody tr")].some((row) => row.textContent.includes("one") && row.children[place]?.textContent === wanted);
+  }, {}, wanted);
+  const append = (step, rest) => appendFileSync(join(folder, "one", "metrics.jsonl"), `{"step":${step},"time":${1790000000 + step},"logger":"trainer",${rest}}\n`);
+  append(1, `"metrics/loss":3`);
+  await waitFor("3");
+  append(2, `"metrics/loss":null,"nonfinite":"{\\"metrics/loss\\":\\"NaN\\"}"`);
+  await waitFor("NaN");
+  describe(join(folder, "one"), "one", "finished", [{ name: "loss", last: 3, best: { value: 2, step: 1 } }]);
+  await waitFor("2");
+  assert.deepEqual(page.problems, []);
+  await page.close();
+}
+
 /* A server that is started again: the page catches up, or says what to do. The address has to be free for that. */
 async function checkRestart() {
   const folder = join(out, "restart");
@@ -290,7 +312,7 @@ async function checkEnd({ child, url }) {
 try {
   const server = await serve(runs);
   servers.push(server.child);
-  for (const check of [checkNews, checkZoom, checkAddress, checkHealth, checkMedia, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
+  for (const check of [checkNews, checkZoom, checkAddress, checkHealth, checkMedia, checkRuns, checkFirstRun, checkResults, checkRestart, checkEnd]) {
     const start = performance.now();
     await check(server);
     console.log(`live ${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

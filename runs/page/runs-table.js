@@ -3,6 +3,8 @@
 const FIRST_RUNS = 100;
 const MOST_SUMMARIES = 6;
 const MOST_SETTINGS = 12;
+/* The beginning of the names that a program gives its metrics, which a summary leaves out. */
+const OWN_METRICS = "metrics/";
 
 const table = { sort: null, isDescending: false, filter: "", shown: FIRST_RUNS };
 
@@ -16,15 +18,20 @@ function createColumns() {
     { head: "Duration", value: (run) => run.duration, format: formatDuration },
     { head: "Throughput", value: (run) => run.throughput, format: (_, run) => run.throughputText },
   ];
-  for (const run of runs) {
-    /* The first metric of a name counts, so it comes last. */
-    run.results = new Map([...run.metrics].reverse().map((metric) => [metric.name, metric.best ? metric.best.value : metric.last]));
-  }
-  const known = groupBy(runs.flatMap((run) => [...new Set(run.metrics.map((metric) => metric.name))]), (name) => name);
+  for (const run of runs) run.results = listResults(run);
+  const known = groupBy(runs.flatMap((run) => [...run.results.keys()]), (name) => name);
   const names = [...known].sort((a, b) => b[1].length - a[1].length).slice(0, MOST_SUMMARIES).map(([name]) => name);
-  const results = names.map((name) => ({ head: name, title: name + ": the best value, else the last", value: (run) => run.results.get(name), format: formatValue }));
+  const results = names.map((name) => ({ head: name, title: name + ": the best value, else the last", value: (run) => run.results.get(name)?.(), format: formatValue }));
   const settings = findDiffering().slice(0, MOST_SETTINGS).map((name) => ({ head: name, isText: true, title: name + " in the config", value: (run) => toNumber(run.settings.get(name)), format: (_, run) => run.settings.get(name) ?? "–" }));
   return [...fixed, ...results, ...settings];
+}
+
+/* Functions that return the results of a run, by metric. A run without a summary has the last values of its curves, as far as they are loaded. */
+function listResults({ metrics, byName }) {
+  /* The first metric of a name counts, so it comes last. */
+  if (metrics.length > 0) return new Map([...metrics].reverse().map((metric) => [metric.name, () => (metric.best ? metric.best.value : metric.last)]));
+  const own = [...byName].filter(([name]) => name.startsWith(OWN_METRICS));
+  return new Map(own.map(([name, [curve]]) => [name.slice(OWN_METRICS.length), () => curve.readAll().values.at(-1)]));
 }
 
 let columns = createColumns();
