@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::ring::Region;
-use crate::ring::dead::{CorruptRing, DeadRing};
+use crate::ring::dead::{CorruptRing, DeadRing, SavedCheckpoint};
 use crate::ring::file::{
     NamedFolder, POINTER_HOST, POINTER_IDENTITY, POINTER_PATH, checkpoint_file, chunk_file, files_beside, inode_of,
     is_own_ring, is_ring_name, unfinished_path,
@@ -102,22 +102,7 @@ impl FoundRing {
 
     /// Reads the contents of the ring.
     pub(super) fn read(&self) -> Result<DeadRing, RingRefusal> {
-        let failed = |error: io::Error| RingRefusal::Postponed(format!("it cannot be read: {error}"));
-        let length = self.file.metadata().map_err(failed)?.len();
-        if length > MAX_RING_BYTES {
-            return Err(CorruptRing("it is longer than any ring").into());
-        }
-        let length = length as usize;
-        let mut region = Region::plain(length).map_err(failed)?;
-        match (&self.file).read_exact(&mut region.all_bytes()[..length]) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(CorruptRing("it became shorter while it was read").into())
-            }
-            read => {
-                read.map_err(failed)?;
-                Ok(DeadRing::parse(region, length)?)
-            }
-        }
+        read_ring(&self.file)
     }
 
     /// Reads the checkpoint of a turn from its file beside the ring.
@@ -187,6 +172,25 @@ impl FoundRing {
     }
 }
 
+fn read_ring(mut file: &File) -> Result<DeadRing, RingRefusal> {
+    let failed = |error: io::Error| RingRefusal::Postponed(format!("it cannot be read: {error}"));
+    let length = file.metadata().map_err(failed)?.len();
+    if length > MAX_RING_BYTES {
+        return Err(CorruptRing("it is longer than any ring").into());
+    }
+    let length = length as usize;
+    let mut region = Region::plain(length).map_err(failed)?;
+    match file.read_exact(&mut region.all_bytes()[..length]) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(CorruptRing("it became shorter while it was read").into())
+        }
+        read => {
+            read.map_err(failed)?;
+            Ok(DeadRing::parse(region, length)?)
+        }
+    }
+}
+
 /// Removes an unfinished ring or pointer whose process died while it created the file: there is
 /// nothing in it.
 pub(super) fn remove_unfinished(path: &Path) {
@@ -199,19 +203,34 @@ pub(super) fn remove_unfinished(path: &Path) {
         if pointer.host.may_be_hidden_from(&HostId::for_file(&pointer.path)) {
             return;
         }
-        remove_if_dead(&unfinished_path(&pointer.path));
-        remove_if_dead(&pointer.path);
+        // Without the pointer, nobody would find a ring that stays.
+        if !remove_if_dead(&unfinished_path(&pointer.path), |_| true) || !remove_if_dead(&pointer.path, is_unused) {
+            return;
+        }
     }
     let _ = fs::remove_file(path);
 }
 
-/// Removes a ring if its process is dead.
-fn remove_if_dead(path: &Path) {
-    if let Ok(Some(file)) = open_own_file(path)
-        && file.try_lock().is_ok()
-    {
+/// Removes a ring if its process is dead and `is_nameless` holds. Returns `false` if the lock is
+/// held: between a fork and its program, a child of the dead process has the lock, too.
+fn remove_if_dead(path: &Path, is_nameless: impl FnOnce(&File) -> bool) -> bool {
+    let Ok(Some(file)) = open_own_file(path) else {
+        return true;
+    };
+    if file.try_lock().is_err() {
+        return false;
+    }
+    if is_nameless(&file) {
         let _ = fs::remove_file(path);
     }
+    true
+}
+
+/// Returns `true` if no logger was ever open in a ring. Any other ring has a name in the folder of
+/// its first logger, and the unfinished pointer was a further one.
+fn is_unused(ring: &File) -> bool {
+    let is_empty = |dead: DeadRing| matches!(&dead.checkpoint, SavedCheckpoint::Inside(saved) if saved.is_empty());
+    read_ring(ring).is_ok_and(is_empty)
 }
 
 /// Reads a pointer; `None` if the file is not one.

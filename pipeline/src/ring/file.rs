@@ -719,4 +719,54 @@ mod tests {
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_unfinished_pointer_to_a_locked_ring_stays() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (ring, _region) = create(elsewhere.path(), RingPlace::LogDir);
+        let far = elsewhere.path().join(".logcore-2-far.ring");
+        fs::copy(&ring.names.path, &far).unwrap();
+        drop(ring);
+        // A child of the dead process has not yet run another program.
+        let child = File::open(&far).unwrap();
+        child.try_lock().unwrap();
+        let begun = RingPointer::begin(folder.path(), &far).unwrap();
+        begun.file.unlock().unwrap();
+        assert!(crate::recover(folder.path(), &|_| {}).is_empty());
+        assert!(far.exists() && unfinished_path(&begun.path).exists());
+        drop(child);
+        assert!(crate::recover(folder.path(), &|_| {}).is_empty());
+        assert!(!far.exists() && !unfinished_path(&begun.path).exists());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_unfinished_pointer_of_a_further_folder_leaves_the_ring() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let config = logcore::LogConfig {
+            ring_place: RingPlace::LogDir,
+            ..logcore::LogConfig::default()
+        };
+        let pipeline = crate::Pipeline::start_in(elsewhere.path(), &config).unwrap();
+        let producer = pipeline.producer("trainer");
+        let (_, sink) = logcore::testing::recording();
+        let sink = crate::NamedSink::new("recording", log::LevelFilter::Info, Box::new(sink));
+        let soon = logcore::Deadline::after(std::time::Duration::from_secs(30));
+        let folder_number = pipeline.link_from(elsewhere.path(), elsewhere.path());
+        producer
+            .open(crate::Propagation::None, folder_number, vec![sink], soon)
+            .unwrap();
+        let is_ring = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "ring");
+        let files = fs::read_dir(elsewhere.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let ring = files.into_iter().find(is_ring).unwrap();
+        let far = elsewhere.path().join(".logcore-2-far.ring");
+        fs::copy(ring, &far).unwrap();
+        let begun = RingPointer::begin(folder.path(), &far).unwrap();
+        begun.file.unlock().unwrap();
+        assert!(crate::recover(folder.path(), &|_| {}).is_empty());
+        assert!(far.exists() && !unfinished_path(&begun.path).exists());
+    }
 }
