@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use logcore::FileRank;
@@ -47,7 +47,7 @@ impl FoundNames {
         }
         let entries = find_entries(folder, wanted);
         let led_to = entries.iter().filter_map(|entry| entry.name.as_ref());
-        names.extend(led_to.filter(|name| name.symlink_metadata().is_ok()).cloned());
+        names.extend(led_to.filter(|name| may_be_there(name)).cloned());
         Self { names, entries }
     }
 
@@ -83,14 +83,22 @@ impl FoundEntry {
         }
         if let Some(name) = &self.name {
             remove_unfinished(&unfinished_path(name));
-            let is_there = |path: &Path| path.symlink_metadata().is_ok();
-            if is_there(name) || is_there(&unfinished_path(name)) {
+            if may_be_there(name) || may_be_there(&unfinished_path(name)) {
                 return;
             }
         }
         kill_point("entry used");
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Returns `false` if there is surely no such file. In a folder that nobody may enter, there may be
+/// one.
+fn may_be_there(path: &Path) -> bool {
+    use ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+
+    let gone = |error: io::Error| matches!(error.kind(), NotFound | NotADirectory | InvalidFilename);
+    !path.symlink_metadata().is_err_and(gone)
 }
 
 /// Adds the paths of names that lie in a folder.
@@ -137,4 +145,28 @@ fn read_entry(file: &File) -> Option<PathBuf> {
     let mut text = Vec::new();
     file.take(MAX_ENTRY_BYTES).read_to_end(&mut text).ok()?;
     parse_entry(&text)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_is_surely_gone_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        // An error that root meets, too, unlike a folder that is closed.
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        for (name, expected) in [
+            ("file", true),
+            ("loop", true),
+            ("loop/ring", true),
+            ("ring", false),
+            ("file/ring", false),
+            (&"x".repeat(300), false),
+        ] {
+            assert_eq!(may_be_there(&path(name)), expected, "{name}");
+        }
+    }
 }
