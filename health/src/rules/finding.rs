@@ -479,25 +479,24 @@ mod tests {
             above: Some(bound),
             ..Rule::default()
         };
-        let told = |bound, value: MetricValue| text(above(bound), value, Some(bound));
-        assert_eq!(
-            told(10.0, 10.000_000_1.into()),
-            "loss is 10.0000001 at step 5120, above 10 (rule loss-above)"
-        );
-        // 0.1 as f32 is 0.100000001490116…; the rule compares doubles.
-        assert_eq!(
-            told(0.1, 0.1_f32.into()),
-            "loss is 0.10000000149011612 at step 5120, above 0.1 (rule loss-above)"
-        );
-        // Rounded to four digits the bound would be 123500000, and above the value.
-        assert_eq!(
-            told(123_456_788.5, 123_456_789.into()),
-            "loss is 123456789 at step 5120, above 123456788.5 (rule loss-above)"
-        );
-        assert_eq!(
-            told(10.0, 10.25.into()),
-            "loss is 10.25 at step 5120, above 10 (rule loss-above)"
-        );
+        let cases: [(f64, MetricValue, &str); 4] = [
+            (10.0, 10.000_000_1.into(), "10.0000001 at step 5120, above 10"),
+            // 0.1 as f32 is 0.100000001490116…; the rule compares doubles.
+            (0.1, 0.1_f32.into(), "0.10000000149011612 at step 5120, above 0.1"),
+            // Rounded to four digits the bound would be 123500000, and above the value.
+            (
+                123_456_788.5,
+                123_456_789.into(),
+                "123456789 at step 5120, above 123456788.5",
+            ),
+            (10.0, 10.25.into(), "10.25 at step 5120, above 10"),
+        ];
+        for (bound, value, expected) in cases {
+            assert_eq!(
+                text(above(bound), value, Some(bound)),
+                format!("loss is {expected} (rule loss-above)")
+            );
+        }
     }
 
     #[test]
